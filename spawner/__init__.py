@@ -1,0 +1,1 @@
+"""The master side of trac-spawn: it binds, decides, forks and reaps, and never runs application code."""
