@@ -1,0 +1,134 @@
+"""The one place that forks, and what the master knows of each child."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import Callable, NoReturn, Optional
+
+from spawner.pool import WorkerState
+from workers.channel import Channel
+from workers.scoreboard import Slot
+
+log = logging.getLogger("trac-spawn")
+
+
+def fork_child(body: Callable[[], None]) -> int:
+    """Run ``body`` in a new process, which ends with it; the pid of that process. Raises OSError.
+
+    Signals are blocked until the child has shed the parent's handlers and wake-up descriptor:
+    that descriptor is shared, so a signal for the child would otherwise arrive in the parent.
+    """
+    everything = signal.valid_signals()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, everything)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _run(body, before)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pid
+
+
+def _run(body: Callable[[], None], mask: set[signal.Signals | int]) -> NoReturn:
+    status = os.EX_SOFTWARE
+    try:
+        _reset_signals()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        body()
+        status = os.EX_OK
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else os.EX_SOFTWARE
+    except BaseException:
+        log.critical("the process ends on an error of its own", exc_info=True)
+    finally:
+        # Not sys.exit(): what the parent has registered to run at its exit is the parent's.
+        os._exit(status)
+
+
+def _reset_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        handler = signal.getsignal(number)
+        if callable(handler) and handler is not signal.default_int_handler:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def describe_status(status: int) -> str:
+    """How a child ended, from waitpid(2)'s status: "SIGKILL" or "exit status 70"."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            return signal.Signals(number).name
+        except ValueError:
+            return f"signal {number}"  # a real-time signal has no name
+    return f"exit status {os.WEXITSTATUS(status)}"
+
+
+@dataclass
+class WorkerHandle:
+    """A worker as the master knows it. It has a pid once it has said so itself."""
+
+    number: int
+    generation: int
+    channel: Channel
+    slot: Slot
+    state: WorkerState = WorkerState.STARTING
+    pid: Optional[int] = None
+    #: Why it is to be replaced; empty while it is not.
+    reason: str = ""
+    born: float = field(default_factory=time.monotonic)
+    #: When a worker that was told to end at once is killed; None for one that was not.
+    kill_at: Optional[float] = None
+
+    @property
+    def worn(self) -> bool:
+        return bool(self.reason)
+
+    def describe(self) -> str:
+        """The same words in the log, in process titles and for whoever reads ps."""
+        return f"worker {self.number} gen {self.generation} (pid {self.pid or 'unknown'})"
+
+    def tell(self, command: str) -> None:
+        self.channel.send({"command": command})
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.pid is not None:
+            send_signal(self.pid, number)
+
+
+@dataclass
+class TemplateHandle:
+    """A template as the master knows it."""
+
+    generation: int
+    channel: Channel
+    pid: int
+    ready: bool = False
+
+    def describe(self) -> str:
+        return f"template gen {self.generation} (pid {self.pid})"
+
+
+def send_signal(pid: int, number: signal.Signals) -> None:
+    """Signal a child of ours. Its pid is its own until it has been reaped, so this hits nobody else."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def reap() -> list[tuple[int, int]]:
+    """(pid, status) of every child that has ended, adopted ones too. Never waits."""
+    ended: list[tuple[int, int]] = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if pid == 0:
+            return ended
+        ended.append((pid, status))

@@ -1,0 +1,219 @@
+"""The command trac-spawn: options to ``Settings``, errors to one line and an exit status."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from typing import Any, Iterator, List, NoReturn, Sequence, Tuple
+
+import click
+from click.types import StringParamType
+
+from spawner.checks import check_all
+from spawner.layers import read_command_line, read_environment, resolve
+from spawner.settings import BY_NAME, GROUPS, SETTINGS, Setting, Settings
+from workers.errors import BootError
+
+PROGRAM = "trac-spawn"
+
+# spawn-fcgi's -n takes no number and means "do not fork": its users meet this first.
+WORKERS_NEED_A_NUMBER = (
+    "-n takes a number here, that of the workers, as in -n 8; "
+    f"{PROGRAM} already stays in the foreground unless -D is given"
+)
+
+
+class SettingOption(click.Option):
+    """An option made from a row of the table. The text is left as it is: ``resolve`` reads it,
+    the same way as a variable's or a file's."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        name = setting.option
+        if setting.is_switch:
+            name += "/" + setting.opposite
+        super().__init__(
+            [setting.key, name, *setting.flags],
+            default=() if setting.many else None,
+            is_flag=setting.is_switch,
+            multiple=setting.many,
+            metavar=setting.metavar or None,
+            type=None if setting.is_switch else _type(setting),
+        )
+
+    def get_help_record(self, ctx: click.Context) -> Tuple[str, str]:
+        setting = self.setting
+        names = ", ".join((*setting.flags, setting.option))
+        notes = [setting.describe_default(), *setting.variables]
+        notes[0] = f"default: {notes[0]}" if notes[0] else ""
+        return f"{names} {setting.metavar}".strip(), (
+            f"{setting.help}  [{'; '.join(note for note in notes if note)}]"
+        )
+
+
+class _Words(StringParamType):
+    """Free text as far as click is concerned, with words that a shell can complete."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = words
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> List[Any]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
+
+
+def _type(setting: Setting) -> click.ParamType[Any]:
+    if setting.metavar in ("PATH", "FILE"):
+        return click.Path()
+    if setting.metavar == "DIR":
+        return click.Path(file_okay=False)
+    return _Words(setting.choices)
+
+
+def _lacks_number(arguments: Sequence[str]) -> bool:
+    """Whether -n stands alone or begins a bundle of letters; asked only when parsing failed."""
+    following = (*arguments[1:], "")
+    return any(
+        re.match("-n[a-zA-Z]", argument) or (argument == "-n" and not after[:1].isdigit())
+        for argument, after in zip(arguments, following)
+    )
+
+
+class Command(click.Command):
+    """Help in sections, and -n as spawn-fcgi's users know it."""
+
+    def parse_args(self, ctx: click.Context, args: List[str]) -> List[str]:
+        typed = tuple(args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.UsageError:
+            if _lacks_number(typed):
+                raise click.UsageError(WORKERS_NEED_A_NUMBER) from None
+            raise
+        # Of "-n -D" and "-nD", click takes "-D" and "D" for the number.
+        if not (ctx.params.get("workers") or "0")[0].isdigit() and _lacks_number(typed):
+            raise click.UsageError(WORKERS_NEED_A_NUMBER)
+        return rest
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for group in GROUPS:
+            with formatter.section(group):
+                formatter.write_dl(
+                    [
+                        option.get_help_record(ctx)
+                        for option in self.params
+                        if isinstance(option, SettingOption) and option.setting.group == group
+                    ],
+                    col_max=24,
+                )
+        with formatter.section("Other"):
+            others = [one for one in self.get_params(ctx) if not isinstance(one, SettingOption)]
+            records = [one.get_help_record(ctx) for one in others]
+            formatter.write_dl([record for record in records if record is not None], col_max=24)
+
+
+def _print_version(ctx: click.Context, param: click.Parameter, given: bool) -> None:
+    if given and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"{PROGRAM} {version(PROGRAM)}")
+        ctx.exit()
+
+
+@click.command(
+    cls=Command,
+    params=[SettingOption(setting) for setting in SETTINGS],
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="A switch has its opposite (--no-daemonize, --template) to overrule a variable. The "
+    "command line comes before the environment; an empty variable counts as unset. See "
+    "trac-spawn(8).",
+)
+@click.option(
+    "--version", "-V", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+    help="Show the version and exit.",
+)  # fmt: skip
+def command(**options: Any) -> Settings:
+    """Serve Trac over FastCGI with a pool of worker processes.
+
+    For example: trac-spawn -n 8 -s /run/trac.sock --env /srv/trac
+    """
+    given = {setting.name: options[setting.key] for setting in SETTINGS}
+    return resolve(read_command_line(given), read_environment(os.environ))
+
+
+def start(settings: Settings) -> int:
+    """Do what the settings say; the exit status. Raises BootError."""
+    check_all(settings)
+    if settings.check:
+        click.echo("configuration OK")
+        for line in essentials(settings):
+            click.echo(f"  {line}")
+        return os.EX_OK
+    if settings.demo:
+        from spawner import demo
+
+        return demo.run(settings)
+    # Only here: --version, --help and --check need neither the master nor what it imports.
+    from spawner import master
+
+    return master.run(settings)
+
+
+def essentials(settings: Settings) -> Iterator[str]:
+    """What is served, where, by how many and as whom, each with where that was said."""
+    for name in ("env", "env_parent_dir", "app", "socket", "address", "port", "listen",
+                 "workers", "user", "group", "chroot"):  # fmt: skip
+        value = getattr(settings, name)
+        if value is None or value == ():
+            continue
+        shown = " ".join(value) if isinstance(value, tuple) else value
+        yield f"{BY_NAME[name].option[2:]}: {shown} ({settings.source(name)})"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit status of ``trac-spawn ARGUMENTS``; errors are one line on stderr."""
+    settings = None
+    try:
+        # click only parses: its handlers (KeyboardInterrupt, EPIPE) must not enclose the master.
+        settings = command.main(list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        # After --help and --version it is an exit status.
+        return start(settings) if isinstance(settings, Settings) else settings or os.EX_OK
+    except click.ClickException as error:
+        return _complain(error.format_message(), os.EX_USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    except BootError as error:
+        message = str(error)
+        if isinstance(settings, Settings):
+            message = name_source(settings, message)
+            if settings.debug:
+                import traceback
+
+                sys.stderr.write(error.traceback or traceback.format_exc())
+        return _complain(message, error.exit_code)
+
+
+def name_source(settings: Settings, message: str) -> str:
+    """``message`` with the variable in place of a leading option, where that was its source.
+
+    Who looks at one value, such as a user's name, cannot know who said it and names the option.
+    """
+    match = re.match("--([a-z-]+)(?=[: ])", message)
+    name = match[1].replace("-", "_") if match else ""
+    if match is None or name not in settings.sources:
+        return message
+    return settings.source(name).name + message[match.end() :]
+
+
+def _complain(message: str, status: int) -> int:
+    click.echo(f"{PROGRAM}: {' '.join(message.splitlines())}", err=True)
+    return status
+
+
+def main() -> NoReturn:
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,82 @@
+"""How many workers to spawn and which to retire: pure decisions over a view of the pool, given a clock.
+
+A worker goes through: starting → ready → (worn) → leaving → gone. A *worn* one has asked to be
+replaced, or is one too many of an old generation; it serves until its replacement is ready.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Generic, Protocol, Sequence, TypeVar
+
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 30.0
+
+
+class WorkerState(Enum):
+    STARTING = "starting"  # asked for; not ready yet
+    READY = "ready"
+    LEAVING = "leaving"  # told to leave: no longer part of the capacity
+
+
+class WorkerView(Protocol):
+    """What a decision needs to know of a worker."""
+
+    @property
+    def state(self) -> WorkerState: ...
+
+    @property
+    def worn(self) -> bool: ...
+
+
+Worker = TypeVar("Worker", bound=WorkerView)
+
+
+@dataclass(frozen=True)
+class Plan(Generic[Worker]):
+    """What to do now: spawn so many, tell these to leave."""
+
+    spawn: int = 0
+    retire: list[Worker] = field(default_factory=list)
+
+
+def plan(workers: Sequence[Worker], target: int, surge: int) -> Plan[Worker]:
+    """The next step towards ``target`` fresh, ready workers.
+
+    The capacity never falls below ``target`` for a replacement's sake, and never exceeds
+    ``target + surge`` for it.
+    """
+    starting = sum(worker.state is WorkerState.STARTING for worker in workers)
+    fresh = [worker for worker in workers if worker.state is WorkerState.READY and not worker.worn]
+    worn = [worker for worker in workers if worker.state is WorkerState.READY and worker.worn]
+    ceiling = target + min(surge, len(worn))
+    wanted = target - len(fresh) - starting
+    room = ceiling - len(fresh) - starting - len(worn)
+    surplus = len(fresh) + len(worn) - target
+    # Worn ones leave first, then the youngest: they have the coldest caches.
+    leaving = (worn + fresh[::-1])[: max(0, surplus)]
+    return Plan(max(0, min(wanted, room)), leaving)
+
+
+class Backoff:
+    """How long to wait after children that died before they were ready. Times on one monotonic clock."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self._not_before = 0.0
+
+    def failed(self, now: float) -> float:
+        """One more; the delay in seconds until the next try."""
+        delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self.failures, 16))
+        self.failures += 1
+        self._not_before = max(self._not_before, now + delay)
+        return delay
+
+    def succeeded(self) -> None:
+        self.failures = 0
+        self._not_before = 0.0
+
+    def remaining(self, now: float) -> float:
+        """Seconds until the next try is due; 0 when it is."""
+        return max(0.0, self._not_before - now)

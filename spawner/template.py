@@ -1,0 +1,123 @@
+"""The process that loads the application once, freezes its heap, and from then on only forks workers."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import logging
+import os
+import signal
+from typing import NoReturn
+
+from setproctitle import setproctitle
+
+from spawner import forksafety
+from spawner.children import fork_child
+from spawner.workplace import Workplace
+from workers import prctl
+from workers.application import Application
+from workers.channel import TEXT_CEILING, Channel, Message
+from workers.errors import BootError
+from workers.logs import reopen_log_files
+
+log = logging.getLogger("trac-spawn")
+
+
+def run_template(workplace: Workplace, generation: int, channel: Channel) -> None:
+    """The body of the template process; returns when the master has closed its end of the channel."""
+    setproctitle(f"trac-spawn: template gen {generation} loading")
+    _prepare_signals()
+    known = forksafety.open_descriptors()
+    try:
+        workplace.drop_privileges()
+        _die_with_master(workplace)
+        application = workplace.load()
+    except BootError as error:
+        report_failure(channel, error)
+    reasons = forksafety.hazards(known)
+    if reasons:
+        channel.send({"event": "unsafe", "reasons": reasons})
+        return
+    # What is garbage now would be copied into every worker; what is not will never be garbage.
+    # Frozen, it is skipped by every collection to come: Trac runs a full one in each request.
+    gc.collect()
+    gc.freeze()
+    channel.send({"event": "ready"})
+    setproctitle(f"trac-spawn: template gen {generation}")
+    while True:
+        message, descriptors = channel.receive()
+        if message is None:
+            return
+        if message["command"] == "reopen":
+            reopen_log_files()
+            continue
+        with Channel.adopt(descriptors[0]) as end:
+            _fork_worker(workplace, application, message, end)
+
+
+def run_worker(workplace: Workplace, number: int, generation: int, channel: Channel) -> None:
+    """The body of a worker without a template: it loads the application by itself."""
+    setproctitle(f"trac-spawn: worker {number} gen {generation} loading")
+    _prepare_signals()
+    channel.send({"event": "spawned", "pid": os.getpid()})
+    try:
+        workplace.drop_privileges()
+        _die_with_master(workplace)
+        application = workplace.load()
+    except BootError as error:
+        report_failure(channel, error)
+    gc.collect()
+    gc.freeze()
+    workplace.work(application, number, generation, channel)
+
+
+def report_failure(channel: Channel, error: BootError) -> NoReturn:
+    """Tell the master why the application cannot start; it is the one who decides what follows."""
+    channel.send(
+        {
+            "event": "failed",
+            "message": str(error)[-TEXT_CEILING:],
+            "traceback": error.traceback[-TEXT_CEILING:],
+            "exit_code": error.exit_code,
+            "unexpected": error.unexpected,
+        }
+    )
+    raise SystemExit(error.exit_code)
+
+
+def _prepare_signals() -> None:
+    # A terminal's Ctrl-C goes to the whole foreground group; stopping is the master's decision.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+def _die_with_master(workplace: Workplace) -> None:
+    """So that a long import does not outlive the master. After the change of user, which clears it."""
+    prctl.die_with_parent(signal.SIGTERM)
+    if os.getppid() != workplace.master_pid:
+        raise SystemExit(os.EX_TEMPFAIL)
+
+
+def _fork_worker(
+    workplace: Workplace, application: Application, message: Message, end: Channel
+) -> None:
+    """Fork a worker whose parent is the master: the child of a child that ends at once.
+
+    When a fork fails, ``end`` is closed without a word, which is what the master goes by.
+    """
+
+    def worker(parent: int) -> None:
+        if workplace.wait_for_adoption(parent):
+            end.send({"event": "spawned", "pid": os.getpid()})
+            workplace.work(application, message["number"], message["generation"], end)
+
+    def between() -> None:
+        fork_child(functools.partial(worker, os.getpid()))
+
+    try:
+        pid = fork_child(between)
+    except OSError:
+        log.exception("cannot fork worker %s", message["number"])
+    else:
+        os.waitpid(pid, 0)

@@ -1,0 +1,1 @@
+"""The tests of trac-spawn: ``unit`` starts no process, ``system`` starts everything."""

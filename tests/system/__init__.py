@@ -1,0 +1,1 @@
+"""Tests with real processes, real web servers and a real Trac."""

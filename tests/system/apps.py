@@ -1,0 +1,97 @@
+"""A small WSGI application for tests that need no Trac: ``--app tests.system.apps:application``.
+
+The path says what to do (see the functions), the query string gives the details.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+_hoard: list[bytearray] = []
+
+
+def _echo(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
+    return f"id={query.get('id', '')} pid={os.getpid()}\n".encode()
+
+
+def _sleep(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
+    time.sleep(float(query.get("seconds", "1")))
+    return _echo(query, environ)
+
+
+def _die(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
+    os.kill(os.getpid(), getattr(signal, query.get("signal", "SIGKILL")))
+    return _echo(query, environ)
+
+
+def _exit(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
+    os._exit(int(query.get("status", "1")))
+
+
+def _raise(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
+    raise RuntimeError(query.get("message", "asked to"))
+
+
+def _grow(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
+    """Keep so many MiB of private memory."""
+    _hoard.append(bytearray(os.urandom(1 << 20) * int(query.get("mib", "1"))))
+    return _echo(query, environ)
+
+
+def _large(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
+    return b"x" * int(query.get("bytes", "1048576"))
+
+
+def _digest(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
+    """The request body's length and SHA-256."""
+    body = environ["wsgi.input"].read()
+    return f"{len(body)} {hashlib.sha256(body).hexdigest()}\n".encode()
+
+
+def _environ(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
+    return "".join(f"{name}={environ[name]!r}\n" for name in sorted(environ)).encode()
+
+
+def _identity(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
+    """Who serves: user, group, supplementary groups, umask, current directory."""
+    mask = os.umask(0)
+    os.umask(mask)
+    groups = ",".join(map(str, sorted(os.getgroups())))
+    where = f"umask={mask:o} cwd={os.getcwd()}"
+    return f"uid={os.getuid()} gid={os.getgid()} groups={groups} {where}\n".encode()
+
+
+PATHS = {
+    "/": _echo,
+    "/echo": _echo,
+    "/sleep": _sleep,
+    "/die": _die,
+    "/exit": _exit,
+    "/raise": _raise,
+    "/grow": _grow,
+    "/large": _large,
+    "/digest": _digest,
+    "/environ": _environ,
+    "/identity": _identity,
+}
+
+
+def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    query = {name: values[-1] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
+    action = PATHS.get(environ["PATH_INFO"])
+    if action is None:
+        start_response("404 Not Found", [("Content-Type", "text/plain")])
+        return [b"no such action\n"]
+    body = action(query, environ)
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+    start_response("200 OK", headers)
+    return [body]

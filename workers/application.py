@@ -1,0 +1,227 @@
+"""The application that workers serve: a Trac environment, a directory of them, or any WSGI callable.
+
+Loading runs foreign code (Trac, its plugins, the callable's module), so it happens in the template
+or in a worker, never in the master. :func:`load` turns what can go wrong into one line for a person.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import logging
+import os
+import sys
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Iterable, Optional
+
+from workers.environ import make_environ
+from workers.errors import BootError
+from workers.wsgi import server_keys
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+log = logging.getLogger("trac-spawn")
+
+#: Pages that together touch what most requests need: templates, wiki parser, database, static files.
+WARM_UP_PATHS = (
+    "/",
+    "/wiki",
+    "/timeline",
+    "/report",
+    "/query",
+    "/newticket",
+    "/search",
+    "/roadmap",
+    "/prefs",
+    "/about",
+    "/chrome/common/css/trac.css",
+)
+#: A parent directory can hold hundreds of environments; opening each costs memory and start-up time.
+WARM_ENVIRONMENTS = 16
+
+#: Trac's own settings for a request, by the environ key that carries each.
+_TRAC_KEYS = {
+    "env": "trac.env_path",
+    "env_parent_dir": "trac.env_parent_dir",
+    "env_index_template": "trac.env_index_template",
+    "base_url": "trac.base_url",
+    "template_vars": "trac.template_vars",
+}
+
+
+@dataclass(frozen=True)
+class ApplicationSpec:
+    """Which application: exactly one of ``env``, ``env_parent_dir`` and ``app`` ("module:callable")."""
+
+    env: Optional[str] = None
+    env_parent_dir: Optional[str] = None
+    env_index_template: Optional[str] = None
+    base_url: Optional[str] = None
+    template_vars: Optional[str] = None
+    app: Optional[str] = None
+
+
+@dataclass
+class Application:
+    """A loaded application: the WSGI callable, and the environ entries that every request of it gets."""
+
+    call: WSGIApplication
+    environ: dict[str, object] = field(default_factory=dict)
+    #: (SCRIPT_NAME, PATH_INFO) of requests that fill its caches.
+    warm_paths: tuple[tuple[str, str], ...] = ()
+
+    def warm_up(self) -> None:
+        """Request the warm-up paths. What fails is logged: visitors will see the same page fail."""
+        for script_name, path in self.warm_paths:
+            try:
+                self._request(script_name, path)
+            except Exception:
+                log.warning("warm-up of %s%s failed", script_name, path, exc_info=True)
+        self.release()
+
+    def _request(self, script_name: str, path: str) -> None:
+        params = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": script_name, "PATH_INFO": path}
+        base = {**server_keys(), **self.environ}
+        environ = make_environ(params, io.BytesIO(), sys.stderr, base)
+        answer = self.call(environ, lambda status, headers, exc_info=None: lambda data: None)
+        try:
+            for _ in answer:
+                pass
+        finally:
+            close = getattr(answer, "close", None)
+            if close is not None:
+                close()
+
+    def release(self) -> None:
+        """Close what must not cross a fork: each environment's database connections and repositories."""
+        main = sys.modules.get("trac.env")
+        if main is None:
+            return
+        from trac.db.api import DatabaseManager
+        from trac.versioncontrol.api import RepositoryManager
+
+        for environment in list(main.env_cache.values()):
+            RepositoryManager(environment).shutdown()
+            # Trac's pool keys connections by thread id, and the main thread keeps its id over a
+            # fork: without this every worker would believe the template's connection its own.
+            DatabaseManager(environment).shutdown()
+            # The warm-up's host name must not end up in notification mails: without
+            # [trac] base_url, Trac takes these from the first request that it sees.
+            for name in ("abs_href", "href"):
+                vars(environment).pop(name, None)
+
+
+def load(spec: ApplicationSpec) -> Application:
+    """Import and open the application. Raises BootError with the application's own traceback."""
+    if spec.app is not None:
+        return _load_callable(spec.app)
+    return _load_trac(spec)
+
+
+def _load_callable(name: str) -> Application:
+    module_name, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        target: Any = importlib.import_module(module_name)
+    except Exception as error:
+        raise _failed(f"--app {name}: importing {module_name} failed", error) from error
+    for part in attribute.split("."):
+        try:
+            target = getattr(target, part)
+        except AttributeError as error:
+            raise BootError(
+                f"--app {name}: {module_name} has no {attribute!r}", os.EX_DATAERR
+            ) from error
+    if not callable(target):
+        raise BootError(f"--app {name}: {attribute!r} is not callable", os.EX_DATAERR)
+    return Application(target)
+
+
+def _load_trac(spec: ApplicationSpec) -> Application:
+    try:
+        from trac import __version__ as version
+        from trac.web.main import dispatch_request
+    except Exception as error:
+        raise _failed("importing Trac failed", error) from error
+    environ: dict[str, object] = {
+        "trac.web.frontend": "trac-spawn",
+        "trac.web.version": version,
+    }
+    for name, key in _TRAC_KEYS.items():
+        environ[key] = getattr(spec, name)
+    if spec.env is not None:
+        _open_environment(spec.env)
+        warm = [("", path) for path in WARM_UP_PATHS]
+    else:
+        assert spec.env_parent_dir is not None
+        warm = [("", "/")]
+        for env_name in _open_environments(spec.env_parent_dir):
+            warm += [("", f"/{env_name}{path}") for path in WARM_UP_PATHS]
+    return Application(dispatch_request, environ, tuple(warm))
+
+
+def _open_environment(path: str) -> None:
+    """Open one environment into Trac's cache, as a request would."""
+    from trac.core import TracError
+    from trac.env import open_environment
+
+    try:
+        open_environment(path, use_cache=True)
+    except TracError as error:
+        # Trac's own words say what to do, "Run: trac-admin PATH upgrade" among them.
+        raise BootError(f"Trac environment {path}: {_said(error)}", os.EX_CONFIG) from error
+    except PermissionError as error:
+        raise BootError(
+            f"Trac environment {path}: {error.strerror}: {error.filename} (the user that trac-spawn"
+            " runs as must be able to read and write it)",
+            os.EX_NOPERM,
+        ) from error
+    except Exception as error:
+        raise _failed(f"Trac environment {path} cannot be opened", error) from error
+
+
+def _open_environments(parent: str) -> list[str]:
+    """Open the environments below ``parent``, up to a limit; names of those that could be opened.
+
+    A broken one does not keep the others from being served: Trac shows its error to its visitors.
+    """
+    opened: list[str] = []
+    for name in _environment_names(parent):
+        if len(opened) == WARM_ENVIRONMENTS:
+            log.info("only the first %d environments are loaded ahead", WARM_ENVIRONMENTS)
+            break
+        try:
+            _open_environment(os.path.join(parent, name))
+        except BootError as error:
+            log.warning("%s", error)
+        else:
+            opened.append(name)
+    return opened
+
+
+def _environment_names(parent: str) -> Iterable[str]:
+    try:
+        names = sorted(os.listdir(parent))
+    except OSError as error:
+        raise BootError(
+            f"environment parent directory {parent}: {error.strerror}", os.EX_NOINPUT
+        ) from error
+    return (name for name in names if os.path.isfile(os.path.join(parent, name, "VERSION")))
+
+
+def _said(error: BaseException) -> str:
+    """An exception's type and words on one line."""
+    return f"{type(error).__name__}: " + " ".join(str(error).split())
+
+
+def _failed(what: str, error: Exception) -> BootError:
+    """A missing module names itself; whatever else went wrong in foreign code needs its traceback."""
+    return BootError(
+        f"{what}: {_said(error)}",
+        os.EX_SOFTWARE,
+        traceback.format_exc(),
+        unexpected=not isinstance(error, ImportError),
+    )

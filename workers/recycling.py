@@ -1,0 +1,70 @@
+"""When a worker has served long enough: by requests, by memory it would give back, by age."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import time
+from dataclasses import dataclass
+from typing import Optional
+
+_PAGE = resource.getpagesize()
+
+
+@dataclass(frozen=True)
+class RecyclingLimits:
+    """0 means never. ``jitter`` is a share of ``max_requests``, so that workers born together part."""
+
+    max_requests: int = 0
+    jitter: float = 0.10
+    max_memory: int = 0  # bytes of private memory: what a recycled worker gives back
+    max_age: float = 0.0  # seconds
+
+
+class Recycling:
+    """The limits of one worker, drawn at its birth."""
+
+    def __init__(self, limits: RecyclingLimits) -> None:
+        self._max_requests = jittered(limits.max_requests, limits.jitter)
+        self._max_memory = limits.max_memory
+        #: On the monotonic clock; None for no limit.
+        self.expires = time.monotonic() + limits.max_age if limits.max_age else None
+
+    def due(self, requests: int) -> Optional[str]:
+        """After each request: why the worker should be replaced, or None."""
+        if self._max_requests and requests >= self._max_requests:
+            return f"max-requests ({requests})"
+        if self._max_memory and resident_memory(os.getpid()) > self._max_memory:
+            # RSS counts the pages shared with the template too, and is cheap where the exact
+            # figure costs a walk over all mappings: so that is read only when RSS is over.
+            private = private_memory(os.getpid())
+            if private > self._max_memory:
+                return f"max-memory ({private >> 20} MiB private)"
+        return self.aged()
+
+    def aged(self) -> Optional[str]:
+        if self.expires is not None and time.monotonic() >= self.expires:
+            return "max-age"
+        return None
+
+
+def jittered(limit: int, jitter: float) -> int:
+    """``limit`` give or take up to ``jitter`` of it; 0 stays 0 and nothing falls below 1."""
+    return max(1, round(limit * random.uniform(1 - jitter, 1 + jitter))) if limit else 0
+
+
+def resident_memory(pid: int) -> int:
+    """Bytes that the process has in memory, shared ones too. Cheap. Raises OSError once it is gone."""
+    with open(f"/proc/{pid}/statm") as statm:
+        return int(statm.read().split()[1]) * _PAGE
+
+
+def private_memory(pid: int) -> int:
+    """Bytes that only this process has: they are free again once it ends. Raises OSError."""
+    private = 0
+    with open(f"/proc/{pid}/smaps_rollup") as rollup:
+        for line in rollup:
+            if line.startswith(("Private_Clean:", "Private_Dirty:", "Private_Hugetlb:")):
+                private += int(line.split()[1]) * 1024
+    return private
