@@ -76,10 +76,10 @@ def _type(setting: Setting) -> click.ParamType[Any]:
 
 
 def _lacks_number(arguments: Sequence[str]) -> bool:
-    """Whether -n stands alone or begins a bundle of letters; asked only when parsing failed."""
+    """Whether -n stands alone or in a bundle of letters; asked only when parsing failed."""
     following = (*arguments[1:], "")
     return any(
-        re.match("-n[a-zA-Z]", argument) or (argument == "-n" and not after[:1].isdigit())
+        re.match("-n[a-zA-Z]|-[a-zA-Z]+n$", argument) or (argument == "-n" and not after[:1].isdigit())
         for argument, after in zip(arguments, following)
     )
 
@@ -127,7 +127,6 @@ def _print_version(ctx: click.Context, param: click.Parameter, given: bool) -> N
 
 @click.command(
     cls=Command,
-    params=[SettingOption(setting) for setting in SETTINGS],
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="A switch has its opposite (--no-daemonize, --template) to overrule a variable. The "
     "command line comes before the environment; an empty variable counts as unset. See "
@@ -144,6 +143,10 @@ def command(**options: Any) -> Settings:
     """
     given = {setting.name: options[setting.key] for setting in SETTINGS}
     return resolve(read_command_line(given), read_environment(os.environ))
+
+
+# As an argument of the decorator, click 8.0 does not take them.
+command.params.extend(SettingOption(setting) for setting in SETTINGS)
 
 
 def start(settings: Settings) -> int:

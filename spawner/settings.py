@@ -184,7 +184,7 @@ class Settings:
     )  # fmt: skip
 
     workers: int = _setting(
-        WORKERS, "-n", "-F", default=lambda: usable_cpus() + 1, parse=values.whole(1, 9999),
+        WORKERS, "-n", "-F", default=lambda: usable_cpus() + 1, parse=values.whole(1, 2048),
         metavar="N", default_text="usable CPUs + 1", help="Worker processes.",
     )  # fmt: skip
     max_requests: int = _setting(

@@ -69,20 +69,20 @@ class Application:
 
     call: WSGIApplication
     environ: dict[str, object] = field(default_factory=dict)
-    #: (SCRIPT_NAME, PATH_INFO) of requests that fill its caches.
-    warm_paths: tuple[tuple[str, str], ...] = ()
+    #: PATH_INFO of requests that fill its caches.
+    warm_paths: tuple[str, ...] = ()
 
     def warm_up(self) -> None:
         """Request the warm-up paths. What fails is logged: visitors will see the same page fail."""
-        for script_name, path in self.warm_paths:
+        for path in self.warm_paths:
             try:
-                self._request(script_name, path)
+                self._request(path)
             except Exception:
-                log.warning("warm-up of %s%s failed", script_name, path, exc_info=True)
+                log.warning("warm-up of %s failed", path, exc_info=True)
         self.release()
 
-    def _request(self, script_name: str, path: str) -> None:
-        params = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": script_name, "PATH_INFO": path}
+    def _request(self, path: str) -> None:
+        params = {"REQUEST_METHOD": "GET", "PATH_INFO": path}
         base = {**server_keys(), **self.environ}
         environ = make_environ(params, io.BytesIO(), sys.stderr, base)
         answer = self.call(environ, lambda status, headers, exc_info=None: lambda data: None)
@@ -113,11 +113,17 @@ class Application:
                 vars(environment).pop(name, None)
 
 
-def load(spec: ApplicationSpec) -> Application:
-    """Import and open the application. Raises BootError with the application's own traceback."""
+def load(spec: ApplicationSpec, ahead: bool = True) -> Application:
+    """Import the application and, with ``ahead``, open its environments before the first request.
+
+    Raises BootError with the application's own traceback.
+    """
     if spec.app is not None:
         return _load_callable(spec.app)
-    return _load_trac(spec)
+    application = _load_trac(spec)
+    if ahead:
+        application.warm_paths = _open_ahead(spec)
+    return application
 
 
 def _load_callable(name: str) -> Application:
@@ -152,15 +158,19 @@ def _load_trac(spec: ApplicationSpec) -> Application:
     }
     for name, key in _TRAC_KEYS.items():
         environ[key] = getattr(spec, name)
+    return Application(dispatch_request, environ)
+
+
+def _open_ahead(spec: ApplicationSpec) -> tuple[str, ...]:
+    """Open what the specification names; the paths that warm it up."""
     if spec.env is not None:
         _open_environment(spec.env)
-        warm = [("", path) for path in WARM_UP_PATHS]
-    else:
-        assert spec.env_parent_dir is not None
-        warm = [("", "/")]
-        for env_name in _open_environments(spec.env_parent_dir):
-            warm += [("", f"/{env_name}{path}") for path in WARM_UP_PATHS]
-    return Application(dispatch_request, environ, tuple(warm))
+        return WARM_UP_PATHS
+    assert spec.env_parent_dir is not None
+    paths = ["/"]  # the index of the environments
+    for name in _open_environments(spec.env_parent_dir):
+        paths += [f"/{name}{path}" for path in WARM_UP_PATHS]
+    return tuple(paths)
 
 
 def _open_environment(path: str) -> None:

@@ -322,19 +322,30 @@ class AnswerOutput:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._protocol = connection.protocol
-        self._started = False
+        self.started = False
         self.ended = False
+        self._abandoned = False
 
     def send(self, data: list[bytes], end: bool) -> None:
         """Send response bytes, and with ``end`` END_REQUEST in the same write. Raises PeerGone."""
-        if self._started:
+        if self._abandoned:
+            raise PeerGone("the request was ended by the server")
+        if self.started:
             self._connection.look_for_abort()
-        self._started = True
+        self.started = True
         buffers = self._protocol.stdout(b"".join(data))
         if end:
             self.ended = True
             buffers = buffers + self._protocol.end_request()
         self._connection.send(buffers)
+
+    def abandon(self) -> None:
+        """Nothing more of an answer that has begun gets out: the connection will end without END_REQUEST.
+
+        An exception alone cannot bring that about: Trac's dispatcher swallows every one, even a
+        BaseException, and ends its answer as if it were whole.
+        """
+        self._abandoned = self.started
 
     def error(self, text: str) -> None:
         """wsgi.errors: to the web server's error log while the request is open, else to ours."""

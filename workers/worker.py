@@ -23,7 +23,7 @@ from setproctitle import setproctitle
 from workers.application import Application
 from workers.channel import Channel, Message
 from workers.connection import AnswerOutput, Ceilings, Connection
-from workers.environ import ErrorStream, make_environ
+from workers.environ import BadRequest, ErrorStream, make_environ
 from workers.handoff import Handoff
 from workers.logs import reopen_log_files
 from workers.recycling import Recycling, RecyclingLimits
@@ -79,7 +79,7 @@ class Worker:
         self._retiring = False  # told to leave
         self._leaving = False  # accepts nothing more
         self._reopen = False  # told to open its log files again
-        self._busy = False
+        self._output: Optional[AnswerOutput] = None  # of the request in progress
         self._accept_again: Optional[float] = None
         self._connections: dict[int, Connection] = {}
         self._sweep_at = float("inf")
@@ -254,11 +254,11 @@ class Worker:
             return
         self._slot.begin(time.monotonic_ns())
         self._entitle(f"busy {connection.describe_request()}")
-        self._busy = True
+        self._output = AnswerOutput(connection)
         try:
-            self._call_application(connection)
+            self._call_application(connection, self._output)
         finally:
-            self._busy = False
+            self._output = None
             self._slot.end()
         self._entitle("idle")
         self._requests += 1
@@ -266,8 +266,7 @@ class Worker:
         if reason:
             self._ask_to_be_replaced(reason)
 
-    def _call_application(self, connection: Connection) -> None:
-        output = AnswerOutput(connection)
+    def _call_application(self, connection: Connection, output: AnswerOutput) -> None:
         errors = ErrorStream(output.error)
         environ = make_environ(connection.params, connection.body, errors, self._environ)
         try:
@@ -275,7 +274,10 @@ class Worker:
         except (SystemExit, KeyboardInterrupt) as error:
             # sys.exit() in application code ends its request, not the worker.
             log.error("%s in the application: %s", type(error).__name__, connection.describe_request())
-            connection.finish(clean=False)
+            if output.started:
+                connection.finish(clean=False)
+            else:
+                connection.refuse(BadRequest("500 Internal Server Error", "the application ended itself"))
         else:
             connection.finish(result.clean)
 
@@ -346,7 +348,8 @@ class Worker:
             self._reopen = True
         elif command == "terminate":
             self._retiring = True
-            if self._busy:
+            if self._output is not None:
+                self._output.abandon()
                 raise Terminated
 
     def _orphaned(self) -> None:

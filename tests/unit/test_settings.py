@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import re
 from pathlib import Path
@@ -305,6 +306,10 @@ def environment(tmp_path: Path) -> Path:
     return tmp_path / "trac"
 
 
+def only(name: str, value: Any) -> Settings:
+    return Settings(**{name: value})
+
+
 def complaint(check: Callable[[Settings], None], settings: Settings) -> Tuple[int, str]:
     with pytest.raises(BootError) as caught:
         check(settings)
@@ -352,6 +357,7 @@ def test_behind_chroot_nothing_is_looked_at() -> None:
 
 def as_ordinary_user(check: Callable[[], None]) -> str:
     """What ``check`` says when it is not run by root, who may read everything."""
+    importlib.import_module("spawner.privileges")  # now: that user may not reach the sources
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -364,14 +370,16 @@ def as_ordinary_user(check: Callable[[], None]) -> str:
             check()
         except BootError as error:
             said = f"{error.exit_code} {error}".encode()
+        except BaseException as error:
+            said = repr(error).encode()
         finally:
             os.write(writing, said)
             os._exit(0)
     os.close(writing)
     with open(reading, encoding="utf-8") as pipe:
-        said = pipe.read()
+        answer = pipe.read()
     os.waitpid(child, 0)
-    return said
+    return answer
 
 
 @pytest.mark.parametrize("name", ["env", "env_parent_dir"])
@@ -386,14 +394,14 @@ def test_directory_that_may_not_be_read(environment: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["user", "group"])
 def test_changing_identity_is_for_root_only(name: str) -> None:
-    settings = Settings(**{name: "root"})
+    settings = only(name, "root")
     said = as_ordinary_user(lambda: check_privileges(settings))
     assert said.startswith(f"{os.EX_NOPERM} --{name}: only root")
 
 
 @pytest.mark.parametrize("name", ["user", "group", "socket_user", "socket_group"])
 def test_unknown_names(name: str) -> None:
-    status, message = complaint(check_privileges, Settings(**{name: "no-such-name"}))
+    status, message = complaint(check_privileges, only(name, "no-such-name"))
     assert status == os.EX_NOUSER
     assert message.startswith(BY_NAME[name].option + ": ")
 

@@ -206,7 +206,8 @@ def parse_head(head: str) -> tuple[int, str, list[tuple[str, str]]]:
     """
     status, reason = 200, "OK"
     headers = []
-    for line in head.splitlines():
+    # Not splitlines(): in latin-1 that would also split at \x85, \x1c and others.
+    for line in head.replace("\r\n", "\n").split("\n"):
         name, colon, value = line.partition(":")
         value = value.strip(" \t")
         if not colon or not name or name != name.strip():

@@ -163,7 +163,7 @@ class ServerConnection:
     @property
     def buffered(self) -> bool:
         """A request or part of a record is held here: no other process could take over."""
-        return self.request_id is not None or self._reader.buffered or bool(self._replies)
+        return self.request_id is not None or bool(self._reader.buffered or self._replies)
 
     def receive_data(self, data: bytes) -> None:
         """Take bytes from the peer; b"" says that it closed its end."""

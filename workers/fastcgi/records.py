@@ -91,8 +91,9 @@ class RecordReader:
             self._data = data
 
     @property
-    def buffered(self) -> bool:
-        return bool(self._data)
+    def buffered(self) -> int:
+        """How many bytes are held."""
+        return len(self._data) - self._position + len(self._more)
 
     def clear(self) -> None:
         self._data = b""

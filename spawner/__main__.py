@@ -1,0 +1,5 @@
+"""``python -m spawner`` is trac-spawn."""
+
+from spawner.cli import main
+
+main()

@@ -1,0 +1,271 @@
+"""The command as a shell sees it: output, one line of error, exit status; and its manual page."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List, Optional
+
+import pytest
+
+from spawner import cli
+from spawner.settings import GROUPS, SETTINGS, Settings
+from workers.errors import BootError
+
+MANUAL = Path(__file__).parents[2] / "man" / "trac-spawn.8"
+COMMAND = [sys.executable, "-c", "from spawner.cli import main; main()"]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> str:
+    (tmp_path / "VERSION").write_text("Trac Environment Version 1\n")
+    return str(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in os.environ:
+        if variable.startswith("TRAC_"):
+            monkeypatch.delenv(variable)
+
+
+def spawn(
+    *arguments: str, environ: Optional[Dict[str, str]] = None, code: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    command = [*COMMAND[:2], code or COMMAND[2], *arguments]
+    return subprocess.run(
+        command, env={**os.environ, **(environ or {})}, text=True, capture_output=True, timeout=60
+    )
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("trac-spawn: ")
+    assert captured.err.count("\n") == 1 and captured.err.endswith("\n")
+    return captured.err[len("trac-spawn: ") : -1]
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert cli.run(arguments) == os.EX_USAGE
+    return one_line(capsys)
+
+
+# Help and version
+
+
+def test_help_is_complete_and_in_sections(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--help"]) == os.EX_OK
+    text = capsys.readouterr().out
+    sections = re.findall(r"^(\w+):$", text, re.MULTILINE)
+    assert sections == [*GROUPS, "Other"]
+    flat = " ".join(text.split())
+    for setting in SETTINGS:
+        names = ", ".join((*setting.flags, setting.option))
+        assert f"{names} {setting.metavar}".strip() in flat
+        for variable in setting.variables:
+            assert re.search(rf"[\[ ]{variable}[;\]]", flat)
+        assert setting.describe_default() in flat
+    assert "-V, --version" in flat and "-h, --help" in flat
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_version_imports_nothing_that_it_does_not_need(option: str) -> None:
+    code = (
+        "import atexit, sys; from spawner.cli import main\n"
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); main()"
+    )
+    result = spawn(option, code=code)
+    assert result.returncode == os.EX_OK
+    assert re.fullmatch(r"trac-spawn \d+\.\d+\S*\n", result.stdout)
+    loaded = {name.partition(".")[0] for name in result.stderr.split()}
+    assert not loaded & {"psutil", "trac", "setproctitle", "logging"}
+    modules = {name for name in result.stderr.split() if name.startswith(("spawner.", "workers."))}
+    assert modules == {
+        "spawner.checks", "spawner.cli", "spawner.layers", "spawner.settings", "spawner.values",
+        "workers.errors",
+    }  # fmt: skip
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-n"],
+        ["-n", "-D"],
+        ["-s", "/tmp/x.sock", "-n"],
+        ["-n", "-s", "/tmp/x.sock"],
+        ["-n", "--", "/usr/bin/trac.fcgi"],
+        ["-nD"],
+        ["-Dn"],
+        ["-ns", "/tmp/x.sock"],
+    ],
+)
+def test_n_as_spawn_fcgi_has_it(capsys: pytest.CaptureFixture[str], arguments: List[str]) -> None:
+    assert refusal(capsys, *arguments) == cli.WORKERS_NEED_A_NUMBER
+
+
+def test_n_without_number_is_not_blamed_for_other_mistakes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert refusal(capsys, "-n", "8", "-s") == "Option '-s' requires an argument."
+    assert refusal(capsys, "-F", "many", "-s", "x", "--app", "a:b") == (
+        "--workers: 'many' is not a whole number"
+    )
+
+
+def test_unknown_option_suggests_a_known_one(capsys: pytest.CaptureFixture[str]) -> None:
+    message = refusal(capsys, "--max-request", "5")
+    assert "--max-request" in message and "--max-requests" in message
+
+
+def test_wrong_value_and_missing_application(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refusal(capsys, "-p", "http", "--app", "a:b") == "--port: 'http' is not a whole number"
+    assert refusal(capsys, "-s", "/tmp/x.sock").startswith("there is nothing to serve: ")
+    assert refusal(capsys, "-s", "/tmp/x.sock", "a\nb").startswith("Got unexpected extra argument")
+
+
+def test_errors_go_to_stderr_with_their_status() -> None:
+    result = spawn("-s", "/tmp/x.sock", environ={"TRAC_ENV": "/absent"})
+    assert result.returncode == os.EX_NOINPUT
+    assert (result.stdout, result.stderr) == (
+        "", "trac-spawn: TRAC_ENV: /absent does not exist\n",
+    )  # fmt: skip
+
+
+def test_who_looks_at_a_name_need_not_know_who_gave_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, environment: str
+) -> None:
+    monkeypatch.setenv("TRAC_SPAWN_USER", "no-such-user")
+    assert cli.run(["-s", "@x", "--env", environment]) == os.EX_NOUSER
+    assert one_line(capsys) == "TRAC_SPAWN_USER: there is no user 'no-such-user'"
+
+
+def failing_start(settings: Settings) -> int:
+    raise BootError("it\ndoes not load", os.EX_CONFIG, traceback="Traceback: its own\n")
+
+
+def test_traceback_only_with_debug(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "start", failing_start)
+    arguments = ["-s", "@x", "--app", "a:b"]
+    assert cli.run(arguments) == os.EX_CONFIG
+    assert one_line(capsys) == "it does not load"
+    assert cli.run([*arguments, "--debug"]) == os.EX_CONFIG
+    assert capsys.readouterr().err == "Traceback: its own\ntrac-spawn: it does not load\n"
+
+
+# --check
+
+
+def test_check_says_what_would_be_served(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, environment: str
+) -> None:
+    monkeypatch.setenv("TRAC_ENV", environment)
+    assert cli.run(["--check", "-n", "3", "-s", "@x", "--listen", "[::1]:80"]) == os.EX_OK
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.splitlines() == [
+        "configuration OK",
+        f"  env: {environment} (environment TRAC_ENV)",
+        "  socket: @x (command line --socket)",
+        "  listen: [::1]:80 (command line --listen)",
+        "  workers: 3 (command line --workers)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "named"),
+    [
+        (["-U", "no-such-user"], os.EX_NOUSER, "--socket-user: "),
+        (["-G", "no-such-group"], os.EX_NOUSER, "--socket-group: "),
+        (["-d", "/absent"], os.EX_NOINPUT, "--chdir: "),
+        (["-P", "/absent/pid"], os.EX_CANTCREAT, "--pidfile: "),
+        (["--log-file", "/absent/log"], os.EX_CANTCREAT, "--log-file: "),
+        (["--listen", "nowhere"], os.EX_USAGE, "--listen: "),
+        (["--env-index-template", "/absent"], os.EX_OK, ""),
+    ],
+)
+def test_check_finds(
+    capsys: pytest.CaptureFixture[str],
+    environment: str,
+    arguments: List[str],
+    status: int,
+    named: str,
+) -> None:
+    assert cli.run(["--check", "-s", "@x", "--env", environment, *arguments]) == status
+    if status != os.EX_OK:
+        assert one_line(capsys).startswith(named)
+
+
+# Shell completion
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script(shell: str) -> None:
+    result = spawn(environ={"_TRAC_SPAWN_COMPLETE": f"{shell}_source"})
+    assert result.returncode == os.EX_OK, result.stderr
+    assert "trac-spawn" in result.stdout and "_TRAC_SPAWN_COMPLETE" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "position", "offered"),
+    [
+        ("trac-spawn --max-r", 1, {"plain,--max-requests", "plain,--max-requests-jitter"}),
+        ("trac-spawn --log-level e", 2, {"plain,error"}),
+        ("trac-spawn --env /", 2, {"file,/"}),
+        ("trac-spawn --chroot /", 2, {"dir,/"}),
+    ],
+)
+def test_completion_offers(words: str, position: int, offered: "set[str]") -> None:
+    asked = {"_TRAC_SPAWN_COMPLETE": "bash_complete", "COMP_WORDS": words}
+    result = spawn(environ={**asked, "COMP_CWORD": str(position)})
+    assert result.returncode == os.EX_OK, result.stderr
+    assert set(result.stdout.split()) == offered
+
+
+# The manual page
+
+
+def rendered(*options: str) -> str:
+    result = subprocess.run(
+        ["mandoc", *options, str(MANUAL)], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_manual_is_clean() -> None:
+    assert rendered("-T", "lint", "-W", "warning") == ""
+
+
+def test_manual_has_every_option_in_its_section() -> None:
+    text = subprocess.run(
+        ["col", "-b", "-x"], input=rendered("-T", "ascii"), capture_output=True, text=True
+    ).stdout
+    parts = re.split(r"^   (\w+)$", text, flags=re.MULTILINE)
+    sections = dict(zip(parts[1::2], parts[2::2]))
+    assert list(sections) == list(GROUPS)
+    for setting in SETTINGS:
+        names = ", ".join((*setting.flags, setting.option))
+        entry = rf"^     {re.escape(names)}{' ' if setting.metavar else '( |$)'}"
+        assert re.search(entry, sections[setting.group], re.MULTILINE), names
+    for option in ("-V, --version", "-h, --help"):
+        assert option in text
+
+
+def test_manual_has_every_variable_of_trac_and_default() -> None:
+    text = " ".join(rendered("-T", "utf8", "-O", "width=500").split())
+    text = re.sub(".\b", "", text)
+    for setting in SETTINGS:
+        for variable in setting.variables_of_trac:
+            assert variable in text
+    for default in ("2048", "0660", "10%", "1G", "60 seconds", "30 seconds", "info", "127.0.0.1"):
+        assert f"The default is {default}" in text

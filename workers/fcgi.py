@@ -1,0 +1,229 @@
+"""The command trac.fcgi: what a web server starts by itself, as FastCGI or as plain CGI.
+
+FastCGI 1.0, section 2.2: the listening socket is file descriptor 0. A pool on that socket is
+trac-spawn's work, so this process becomes trac-spawn for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import io
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from typing import BinaryIO, NoReturn, cast
+
+from setproctitle import setproctitle
+
+from workers import prctl
+from workers.application import Application, ApplicationSpec, load
+from workers.connection import BODY_IN_MEMORY
+from workers.environ import BadRequest, ErrorStream, content_length, make_environ
+from workers.errors import BootError
+from workers.scoreboard import Scoreboard
+from workers.worker import Worker, WorkerConfig, web_servers_from_environment
+from workers.wsgi import PeerGone, error_answer, respond, server_keys
+
+log = logging.getLogger("trac-spawn")
+
+USAGE = """\
+trac.fcgi is started by a web server, which puts its listening socket on descriptor 0, or
+as a CGI program. TRAC_ENV or TRAC_ENV_PARENT_DIR in the environment says what it serves;
+see trac.fcgi(8). To start a pool by hand, use: trac-spawn -n 8 -s /run/trac.sock --env PATH"""
+
+_FCGI_LISTENSOCK_FILENO = 0
+_BLOCK = 65_536
+
+
+def main() -> NoReturn:
+    _open_standard_streams()
+    _log_to_stderr()
+    try:
+        sys.exit(_run(sys.argv[1:]))
+    except BootError as error:
+        details = "\n" + error.traceback.rstrip() if error.unexpected else ""
+        log.error("%s%s", error, details)
+        sys.exit(error.exit_code)
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments in (["-V"], ["--version"]):
+        from importlib.metadata import version
+
+        print("trac.fcgi", version("trac-spawn"))
+        return os.EX_OK
+    if arguments in (["-h"], ["--help"]):
+        print(USAGE)
+        return os.EX_OK
+    if arguments:
+        print(f"trac.fcgi: unknown argument {arguments[0]!r}\n{USAGE}", file=sys.stderr)
+        return os.EX_USAGE
+    if not is_listening_socket(_FCGI_LISTENSOCK_FILENO):
+        return _run_cgi()
+    children = _children()
+    _die_with_web_server()
+    if children:
+        _become_pool(children)
+    return _serve()
+
+
+def is_listening_socket(descriptor: int) -> bool:
+    """FastCGI 1.0, section 2.2: getpeername() on the listening socket fails with ENOTCONN."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            sock.getpeername()
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
+
+
+def _open_standard_streams() -> None:
+    """mod_fastcgi and mod_fcgid close them; a file opened later would take their numbers."""
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, descriptor)
+            if null != descriptor:
+                os.close(null)
+            setattr(sys, name, os.fdopen(descriptor, "w", closefd=False))
+
+
+def _log_to_stderr() -> None:
+    # Not the root logger's handler: what Trac logs has a place of its own.
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("trac.fcgi: %(levelname)s: %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+def _children() -> int:
+    """How many workers the web server wants; 0 for one process that serves by itself."""
+    text = os.environ.get("TRAC_FCGI_CHILDREN", "").strip()
+    if not text:
+        # What spawn-fcgi -C sets. lighttpd sets 1 for whatever it starts, and so means one process.
+        text = os.environ.get("PHP_FCGI_CHILDREN", "").strip()
+        return int(text) if text.isascii() and text.isdigit() and text != "1" else 0
+    if not (text.isascii() and text.isdigit()):
+        raise BootError(f"TRAC_FCGI_CHILDREN={text!r} is not a number of workers", os.EX_USAGE)
+    return int(text)
+
+
+def _die_with_web_server() -> None:
+    """Get SIGTERM when the web server ends without sending it.
+
+    Not as the leader of a session: then the parent was a starter such as spawn-fcgi, which
+    detached this process and ends by design.
+    """
+    if os.getsid(0) == os.getpid():
+        return
+    parent = os.getppid()
+    prctl.die_with_parent(signal.SIGTERM)
+    if os.getppid() != parent:
+        raise SystemExit(os.EX_TEMPFAIL)
+
+
+def _become_pool(children: int) -> NoReturn:
+    """Be trac-spawn on the same socket; the process, its parent and its signals stay the same."""
+    pool = ["-m", "spawner", "--listen", f"fd://{_FCGI_LISTENSOCK_FILENO}", "-n", str(children)]
+    os.execv(sys.executable, [sys.executable, *pool])
+
+
+def _spec() -> ApplicationSpec:
+    def given(variable: str) -> str | None:
+        return os.environ.get(variable) or None
+
+    spec = ApplicationSpec(
+        env=given("TRAC_ENV"),
+        env_parent_dir=given("TRAC_ENV_PARENT_DIR"),
+        env_index_template=given("TRAC_ENV_INDEX_TEMPLATE"),
+        base_url=given("TRAC_BASE_URL"),
+        template_vars=given("TRAC_TEMPLATE_VARS"),
+    )
+    if (spec.env is None) == (spec.env_parent_dir is None):
+        which = "neither" if spec.env is None else "both"
+        raise BootError(
+            f"{which} of TRAC_ENV and TRAC_ENV_PARENT_DIR set: set one of them, in the web server's"
+            " configuration (bin-environment, FastCgiConfig -initial-env, FcgidInitialEnv)",
+            os.EX_USAGE,
+        )
+    return spec
+
+
+def _serve() -> int:
+    """One process on the web server's socket, a request at a time."""
+    listener = socket.socket(fileno=os.dup(_FCGI_LISTENSOCK_FILENO))
+    listener.setblocking(False)
+    setproctitle("trac-spawn: trac.fcgi loading")
+    application = load(_spec())
+    application.warm_up()
+    gc.collect()
+    gc.freeze()
+    config = WorkerConfig(web_servers=web_servers_from_environment())
+    Worker(application, [listener], config, slot=Scoreboard(1).slot(1), name="trac.fcgi").run()
+    return os.EX_OK
+
+
+# -- plain CGI -----------------------------------------------------------------------------------
+
+
+class CgiOutput:
+    """The answer goes to standard output as it is (RFC 3875, section 6)."""
+
+    def send(self, data: list[bytes], end: bool) -> None:
+        try:
+            sys.stdout.buffer.write(b"".join(data))
+            sys.stdout.buffer.flush()
+        except OSError as error:
+            raise PeerGone(str(error)) from error
+
+    def error(self, text: str) -> None:
+        sys.stderr.write(text)
+
+
+def _run_cgi() -> int:
+    if "REQUEST_METHOD" not in os.environ:
+        print(USAGE, file=sys.stderr)
+        return os.EX_USAGE
+    output = CgiOutput()
+    # The bytes of the environment as latin-1, which is what PEP 3333 calls for.
+    params = {name.decode("latin-1"): value.decode("latin-1") for name, value in os.environb.items()}
+    try:
+        body = _read_body(content_length(params))
+    except BadRequest as error:
+        output.send(error_answer(error.status, error.reason), True)
+        return os.EX_OK
+    # Not opened ahead: a CGI process serves one request, and Trac opens the environment for it.
+    application = load(_spec(), ahead=False)
+    return _answer(application, params, body, output)
+
+
+def _answer(
+    application: Application, params: dict[str, str], body: BinaryIO, output: CgiOutput
+) -> int:
+    base = {**server_keys(run_once=True), **application.environ}
+    environ = make_environ(params, body, ErrorStream(output.error), base)
+    result = respond(application.call, environ, output, log)
+    return os.EX_OK if result.clean else os.EX_SOFTWARE
+
+
+def _read_body(length: int | None) -> BinaryIO:
+    """All of the body, and nothing beyond it. Raises BadRequest when the visitor left before its end."""
+    if not length:
+        return io.BytesIO()
+    body = tempfile.SpooledTemporaryFile(max_size=BODY_IN_MEMORY)
+    rest = length
+    while rest:
+        data = sys.stdin.buffer.read(min(rest, _BLOCK))
+        if not data:
+            raise BadRequest("400 Bad Request", f"the body ends {rest} bytes short of CONTENT_LENGTH")
+        body.write(data)
+        rest -= len(data)
+    body.seek(0)
+    return cast(BinaryIO, body)
