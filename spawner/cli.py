@@ -11,6 +11,7 @@ from typing import Any, Iterator, List, NoReturn, Sequence, Tuple
 import click
 from click.types import StringParamType
 
+from spawner import __version__
 from spawner.checks import check_all
 from spawner.layers import read_command_line, read_environment, resolve
 from spawner.settings import BY_NAME, GROUPS, SETTINGS, Setting, Settings
@@ -119,9 +120,7 @@ class Command(click.Command):
 
 def _print_version(ctx: click.Context, param: click.Parameter, given: bool) -> None:
     if given and not ctx.resilient_parsing:
-        from importlib.metadata import version
-
-        click.echo(f"{PROGRAM} {version(PROGRAM)}")
+        click.echo(f"{PROGRAM} {__version__}")
         ctx.exit()
 
 

@@ -27,6 +27,8 @@ from workers.scoreboard import Scoreboard
 
 log = logging.getLogger("trac-spawn")
 
+#: select() and epoll_wait() count milliseconds in 32 bits; a day is well below that.
+LONGEST_WAIT = 86_400.0
 #: SIGTTIN may add workers beyond --workers; memory of a slot that nobody uses is never touched.
 SCOREBOARD_SLOTS = 4096
 
@@ -120,7 +122,9 @@ class Master:
         if self._lifecycle.state is State.STOPPED:
             return 0.0
         deadline = min(self._timeout, self._supervisor.next_deadline())
-        return None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
+        if deadline == float("inf"):
+            return None
+        return min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
 
     def _check_clock(self) -> None:
         self._supervisor.check_clock()

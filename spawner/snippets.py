@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 LIGHTTPD = """\
 server.modules += ( "mod_fastcgi" )
 fastcgi.server = ( "{mount}" =>
@@ -47,4 +49,6 @@ def lighttpd(socket: str, prefix: str = "") -> str:
 
 def nginx(socket: str, prefix: str = "") -> str:
     """A location for an nginx ``server`` block; ``prefix`` as for :func:`lighttpd`."""
-    return NGINX.format(mount=prefix or "/", socket=socket, prefix=prefix)
+    # A plain "location /trac" would take /tracer as well.
+    mount = f"~ ^{re.escape(prefix)}(?:/|$)" if prefix else "/"
+    return NGINX.format(mount=mount, socket=socket, prefix=re.escape(prefix))

@@ -52,8 +52,10 @@ class Supervisor:
         self._in_child = in_child
         self.target = workplace.settings.workers
         self.generation = 0
-        #: Why the application cannot start, as far as is known.
+        #: Why the pool never became ready.
         self.failure: Optional[BootError] = None
+        #: What a child has said of its own failure before it ends.
+        self._reported: Optional[BootError] = None
         self._template: Optional[TemplateHandle] = None
         self._without_template = not workplace.settings.template
         self._workers: dict[int, WorkerHandle] = {}
@@ -232,7 +234,7 @@ class Supervisor:
                 self._note_failure(message)
 
     def _note_failure(self, message: Message) -> None:
-        self.failure = BootError(
+        self._reported = BootError(
             message["message"], message["exit_code"], message["traceback"], message["unexpected"]
         )
 
@@ -296,20 +298,23 @@ class Supervisor:
         """A child ended before it was ready: say why once, and try again later and later."""
         if not self._serving:
             return
+        failure, self._reported = self._reported, None
         delay = self._backoff.failed(time.monotonic())
-        failure = self.failure
+        # Without a word it may have been killed by chance, so that gets another try.
+        final = failure is not None or self._backoff.failures >= SILENT_FAILURES
         if failure is None:
-            log.error("%s died before it was ready: %s; next try in %.1f s", who, how, delay)
-        else:
-            text = f"{failure}{failure.traceback}"
-            told = text == self._logged_traceback
-            self._logged_traceback = text
-            details = "" if told or not failure.unexpected else "\n" + failure.traceback.rstrip()
-            log.error("%s cannot start: %s; next try in %.1f s%s", who, failure, delay, details)
-        if failure is not None or self._backoff.failures >= SILENT_FAILURES:
-            self.failure = failure or BootError(f"{who} died before it was ready: {how}")
+            failure = BootError(f"{who} died before it was ready: {how}")
+        self._log_traceback_once(failure)
+        if final and not self._was_ready:
+            self.failure = failure
             self._happen(Event.POOL_FAILED)
-        self.failure = None if self._was_ready else self.failure
+        else:
+            log.error("%s cannot start: %s; next try in %.1f s", who, failure, delay)
+
+    def _log_traceback_once(self, failure: BootError) -> None:
+        if failure.unexpected and failure.traceback != self._logged_traceback:
+            self._logged_traceback = failure.traceback
+            log.error("%s\n%s", failure, failure.traceback.rstrip())
 
     # -- ending ----------------------------------------------------------------------------------
 

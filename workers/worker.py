@@ -34,6 +34,8 @@ log = logging.getLogger("trac-spawn")
 
 #: accept() failed for want of descriptors or memory: try again after this many seconds.
 ACCEPT_PAUSE = 0.25
+#: epoll_wait() counts milliseconds in 32 bits; a day is well below that.
+LONGEST_WAIT = 86_400.0
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -133,7 +135,9 @@ class Worker:
         if self._accept_again is not None:
             deadlines.append(self._accept_again)
         nearest = min(deadlines)
-        return None if nearest == float("inf") else max(0.0, nearest - time.monotonic())
+        if nearest == float("inf"):
+            return None
+        return min(max(0.0, nearest - time.monotonic()), LONGEST_WAIT)
 
     def _check_clock(self) -> None:
         now = time.monotonic()

@@ -44,21 +44,25 @@ else:
     sys.stdin.read()
 """
 
-#: A master (this process) that listens on argv[1] and a worker that inherits the socket. The
-#: worker does argv[2] once the master is gone: 'leave', 'late' (notices after half a second),
-#: 'answers' (answers every request, and stays), 'silent' (stays), 'last' (answers one, leaves).
+#: A master that listens on argv[1] ('tcp': any port, which it prints) and a worker that inherits
+#: the socket. The worker does argv[2] once the master is gone: 'leave', 'late' (notices after half
+#: a second), 'answers' (every request, and stays), 'silent' (stays), 'last' (answers one, leaves).
 ORPHAN = """
 import os, select, socket, sys, time
 name = sys.argv[1]
-listening = socket.socket(socket.AF_UNIX)
-listening.bind("\\0" + name[1:] if name.startswith("@") else name)
-listening.listen(50)
+if name == "tcp":
+    listening = socket.create_server(("127.0.0.1", 0))
+    print("port", listening.getsockname()[1], flush=True)
+else:
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind("\\0" + name[1:] if name.startswith("@") else name)
+    listening.listen(50)
 life, end = os.pipe()
 worker = os.fork()
 if worker:
     os.close(life)
     print(f"master {os.getpid()} worker {worker}", flush=True)
-    sys.stdin.read() if len(sys.argv) < 4 else os._exit(0)
+    sys.stdin.read()
 os.close(end)
 os.read(life, 1)
 if sys.argv[2] == "leave":
@@ -77,12 +81,15 @@ while True:
 """
 
 
+PRIVATE = Access()
+
+
 @pytest.fixture
 def opened() -> Iterator[Callable[..., Listener]]:
     """open_listener(), closed after the test."""
     listeners = []
 
-    def open_one(text: str, backlog: int = 50, access: Access = Access()) -> Listener:
+    def open_one(text: str, backlog: int = 50, access: Access = PRIVATE) -> Listener:
         listeners.append(open_listener(parse_address(text), backlog, access))
         return listeners[-1]
 
@@ -584,15 +591,8 @@ def test_a_port_is_free_again_at_once_after_connections(opened: Any) -> None:
 def test_workers_of_a_killed_master_do_not_hold_up_the_port(
     opened: Any, python: Callable[..., Program]
 ) -> None:
-    script = ORPHAN.replace("AF_UNIX", "AF_INET").replace(
-        '"\\\\0" + name[1:] if name.startswith("@") else name', '("127.0.0.1", 0)'
-    )
-    script = script.replace("life, end", "print(listening.getsockname()[1], flush=True)\nlife, end")
-    program = python(script, "", "late")
-    port = program.wait_for_line(r"^(\d+)$")[1]
-    program.wait_for_line("master")
-    program.signal(signal.SIGKILL)
-    program.wait_exit()
+    program, _ = start_orphans(python, "tcp", "late")
+    port = program.wait_for_line(r"^port (\d+)$")[1]
     served(opened(f"127.0.0.1:{port}"))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.fastcgi import records
@@ -133,6 +133,7 @@ def test_another_version_is_refused_with_the_header(version: int) -> None:
         reader.next_record()
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 255), st.integers(0, 65535), st.binary(max_size=300))),
     st.lists(st.integers(0, 10000)),
@@ -147,6 +148,7 @@ def test_any_records_in_any_pieces(
     assert reader.buffered == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.binary(max_size=300), st.booleans()), max_size=30))
 def test_any_records_fed_faster_than_read(script: list[tuple[bytes, bool]]) -> None:
     reader = RecordReader()
@@ -162,6 +164,7 @@ def test_any_records_fed_faster_than_read(script: list[tuple[bytes, bool]]) -> N
     assert reader.buffered == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=2000), max_size=40))
 def test_a_reader_holds_one_record_at_most(pieces: list[bytes]) -> None:
     reader = RecordReader()
@@ -303,11 +306,13 @@ def test_pairs_outside_latin_1_are_our_error() -> None:
         records.encode_pairs([("name", "\u20ac")])
 
 
+@settings(deadline=None)
 @given(st.dictionaries(LATIN_1, LATIN_1))
 def test_pairs_survive_the_wire(pairs: dict[str, str]) -> None:
     assert records.decode_pairs(records.encode_pairs(pairs.items()), len(pairs)) == pairs
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400), st.integers(0, 10))
 def test_any_bytes_are_pairs_or_their_error(data: bytes, max_count: int) -> None:
     try:

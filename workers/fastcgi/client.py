@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 import time
 from dataclasses import dataclass, field
 from enum import Enum
@@ -228,8 +229,15 @@ def connect(address: Address, timeout: float) -> socket.socket:
         return socket.create_connection(address, timeout)
     sock = socket.socket(socket.AF_UNIX)
     try:
-        sock.settimeout(timeout)
+        # A socket with a Python time-out is non-blocking, and when the queue of a Unix listener
+        # is full connect() then fails at once. This is the kernel's own time-out: it waits.
+        interval = struct.pack("ll", int(timeout), int(timeout % 1 * 1_000_000))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
         sock.connect("\0" + address[1:] if address.startswith("@") else address)
+        sock.settimeout(timeout)
+    except BlockingIOError as error:
+        sock.close()
+        raise TimeoutError(f"no room in the queue of {address} for {timeout:g} s") from error
     except BaseException:
         sock.close()
         raise
