@@ -149,7 +149,8 @@ class Demo:
             self._status = os.EX_SOFTWARE
         elif self._status == os.EX_OK:
             self._status = os.WEXITSTATUS(status)
-        if not self._stopping:
+        # One that could not start has said why itself.
+        if not self._stopping and (os.WIFSIGNALED(status) or self._status == os.EX_OK):
             _say(f"the pool has ended ({describe_status(status)}), so the preview ends too")
         self._stopping = True
         if self._preview is not None:

@@ -138,6 +138,9 @@ class Load:
     #: Seconds that each thread waits between two requests.
     pause: float = 0.0
     limit: float = 120.0
+    #: Set this before stopping a pool: who finds its socket gone has not been promised anything.
+    may_refuse: bool = False
+    refused: int = 0
     requests: int = 0
     failures: list[Failure] = field(default_factory=list)
     slowest: float = 0.0
@@ -191,6 +194,9 @@ class Load:
         """What went wrong, or nothing."""
         try:
             status, body = self.fetch(id)
+        except (ConnectionRefusedError, FileNotFoundError) as error:
+            self.refused += 1
+            return "" if self.may_refuse else f"{type(error).__name__}: {error}"
         # Whatever it is, it is a lost request, and the load must go on to count the others.
         except Exception as error:
             return f"{type(error).__name__}: {error}"

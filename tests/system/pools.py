@@ -122,10 +122,15 @@ class Pool(Program):
         return [m for m in self.members("worker") if state in ("", m.state)]
 
     def template(self) -> Member:
-        """The template process; AssertionError when there is not exactly one."""
-        found = self.members("template")
-        assert len(found) == 1, f"templates: {found}"
-        return found[0]
+        """The template process, once there is exactly one.
+
+        While a worker is being forked there are more: it has the template's title at first.
+        """
+        only = wait_until(
+            lambda: found if len(found := self.members("template")) == 1 else [],
+            what="single template",
+        )
+        return only[0]
 
     def wait_workers(self, count: int, state: str = "", timeout: float = PATIENCE) -> list[Member]:
         """Wait until there are exactly so many workers (in that state)."""

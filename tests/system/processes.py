@@ -145,7 +145,7 @@ class Program:
         _started[self.pid] = self.popen
 
     def __repr__(self) -> str:
-        return f"<{Path(self.argv[0]).name} {self.pid}>"
+        return f"<{self.log_path.stem}, pid {self.pid}>"
 
     @property
     def pid(self) -> int:

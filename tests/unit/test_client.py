@@ -14,16 +14,15 @@ from hypothesis import strategies as st
 
 from workers.fastcgi import client, connection, records
 from workers.fastcgi.client import (
-    NEED_DATA,
     ClientConnection,
     IncompleteResponse,
-    PeerClosed,
     RequestEnded,
     Stderr,
     Stdout,
     UnknownType,
     Values,
 )
+from workers.fastcgi.connection import NEED_DATA, PeerClosed
 from workers.fastcgi.records import (
     LocalProtocolError,
     ProtocolStatus,
@@ -168,8 +167,8 @@ def test_refusals_and_values_between_both_ends() -> None:
     ):
         app.receive_data(wire)
         event = app.next_event()
-        assert event in (connection.NEED_DATA, connection.RequestParams(2, {}, False))
-        assert app.next_event() is connection.NEED_DATA
+        assert event in (NEED_DATA, connection.RequestParams(2, {}, False))
+        assert app.next_event() is NEED_DATA
     web.receive_data(app.data_to_send())
     assert events_of(web) == [
         RequestEnded(1, 0, ProtocolStatus.UNKNOWN_ROLE),
@@ -273,7 +272,7 @@ def take_request(peer: socket.socket, app: connection.ServerConnection) -> tuple
     body = b""
     while True:
         event = app.next_event()
-        if event is connection.NEED_DATA:
+        if event is NEED_DATA:
             app.receive_data(peer.recv(65536))
         elif isinstance(event, connection.RequestParams):
             params = event.params
@@ -343,7 +342,7 @@ def test_a_large_request_and_a_large_answer_at_once(path: str) -> None:
         app = connection.ServerConnection()
         while True:
             event = app.next_event()
-            if event is connection.NEED_DATA:
+            if event is NEED_DATA:
                 app.receive_data(peer.recv(65536))
             elif isinstance(event, connection.RequestParams):
                 peer.sendall(b"".join(app.stdout(b"A: b\n\n")))

@@ -72,6 +72,8 @@ END_PARAMS = params(b"")
 END_STDIN = stdin(b"")
 HEAD = begin() + params() + END_PARAMS
 BEGUN = RequestParams(1, PARAMS, False)
+OTHER_PAIRS = records.encode_pairs([("OTHER", "1")])
+LARGEST_PAIRS = records.encode_pairs([("A", "x" * 4090)])
 
 
 def events_of(connection: ServerConnection) -> tuple[list[Event], Optional[RemoteProtocolError]]:
@@ -273,6 +275,11 @@ CASES: dict[str, tuple[bytes, list[Event], bytes]] = {
         [ParamsTooLarge("more than 4096 bytes of parameters")],
         b"",
     ),
+    "as many bytes of params as allowed": (
+        begin() + params(LARGEST_PAIRS) + END_PARAMS,
+        [RequestParams(1, {"A": "x" * 4090}, False)],
+        b"",
+    ),
     "too many params": (
         begin() + params(bytes(42)) + END_PARAMS + stdin(b"x") + END_STDIN,
         [ParamsTooLarge("more than 20 name-value pairs")],
@@ -423,10 +430,12 @@ def test_no_answer_without_a_request() -> None:
 
 def test_requests_follow_each_other_and_may_share_an_id() -> None:
     connection = ServerConnection()
-    for request_id in (1, 1, 2, 65535, 1):
-        wire = begin(request_id, flags=1) + params(PAIRS, request_id) + params(b"", request_id)
+    for number, request_id in enumerate((1, 1, 2, 65535, 1)):
+        pairs = {str(number): "x"}
+        wire = begin(request_id, flags=1)
+        wire += params(records.encode_pairs(pairs.items()), request_id) + params(b"", request_id)
         events = play([wire + stdin(b"", request_id)], connection)[0]
-        assert events == [RequestParams(request_id, PARAMS, True), EndOfBody()]
+        assert events == [RequestParams(request_id, pairs, True), EndOfBody()]
         assert connection.request_id == request_id
         assert connection.buffered
         assert answer(connection)[0] == (RecordType.STDOUT, request_id, b"hello")
@@ -435,7 +444,7 @@ def test_requests_follow_each_other_and_may_share_an_id() -> None:
         assert not connection.buffered
 
 
-@pytest.mark.parametrize("head", [begin(), begin() + params(), HEAD, HEAD + stdin(b"abc")])
+@pytest.mark.parametrize("head", [begin(), begin() + params(OTHER_PAIRS), HEAD, HEAD + stdin(b"abc")])
 def test_an_early_answer_passes_over_the_rest(head: bytes) -> None:
     connection = play([head])[3]
     answer(connection)
@@ -445,7 +454,7 @@ def test_an_early_answer_passes_over_the_rest(head: bytes) -> None:
 
 
 def test_an_aborted_request_leaves_a_usable_connection() -> None:
-    for wire in (begin(), HEAD, HEAD + END_STDIN):
+    for wire in (begin() + params(OTHER_PAIRS), HEAD, HEAD + END_STDIN):
         connection = play([wire + abort()])[3]
         assert connection.request_id == 1
         connection.end_request()
@@ -453,7 +462,7 @@ def test_an_aborted_request_leaves_a_usable_connection() -> None:
 
 
 def test_a_request_over_a_ceiling_can_be_answered() -> None:
-    connection = play([begin(flags=1) + params(bytes(4097))])[3]
+    connection = play([begin(flags=1) + params(LARGEST_PAIRS) + params(b"x")])[3]
     assert answer(connection)[0] == (RecordType.STDOUT, 1, b"hello")
     assert connection.keep_connection
     assert play([END_PARAMS + END_STDIN + HEAD], connection)[0] == [BEGUN]
@@ -713,6 +722,17 @@ def test_a_flood_is_not_kept(flood: bytes) -> None:
         assert tracemalloc.get_traced_memory()[1] < 3 * 1024 * 1024
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "end", [abort(), params(bytes(4097)), params(bytes(42)) + END_PARAMS, END_PARAMS, b""]
+)
+def test_params_are_not_kept_longer_than_needed(end: bytes) -> None:
+    connection = play([begin() + params(OTHER_PAIRS) + end])[3]
+    assert bool(connection._params) == (end == b"")
+    connection.receive_data(b"")
+    assert connection.next_event() == PeerClosed()
+    assert not connection._params
 
 
 @pytest.mark.parametrize("flood", [records.encode_record(200, 0), begin(2), get_values()])

@@ -63,6 +63,11 @@ WIRE = {
         b"\x01\x06\x00\x01\x00\x05\x03\x00" b"hello\x00\x00\x00",
         (6, 1, b"hello"),
     ),
+    "padded most": (
+        records.encode_record(RecordType.STDERR, 1, b"x"),
+        b"\x01\x07\x00\x01\x00\x01\x07\x00" b"x\x00\x00\x00\x00\x00\x00\x00",
+        (7, 1, b"x"),
+    ),
     "padded by choice": (
         records.encode_record(RecordType.STDIN, 1, b"hi", padding=255),
         b"\x01\x05\x00\x01\x00\x02\xff\x00" b"hi" + bytes(255),
@@ -120,6 +125,13 @@ def test_a_reader_that_was_cleared_starts_afresh() -> None:
     assert reader.buffered == 0
     reader.feed(record)
     assert read_all(reader) == [(5, 1, b"hello")]
+
+
+def test_what_was_read_is_not_kept_for_the_sake_of_what_follows() -> None:
+    record = records.encode_record(RecordType.STDIN, 1, bytes(60_000))
+    found, reader = read_in_pieces([record * 20 + record[:9]])
+    assert len(found) == 20
+    assert len(reader._data) == 9
 
 
 @pytest.mark.parametrize("version", [0, 2, 0x16, ord("G")])

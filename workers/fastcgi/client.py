@@ -12,10 +12,10 @@ import socket
 import struct
 import time
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Final, Iterable, Mapping, Optional, Union
+from typing import Iterable, Mapping, Optional, Union
 
 from workers.fastcgi import records
+from workers.fastcgi.connection import NEED_DATA, NeedData, PeerClosed
 from workers.fastcgi.records import (
     LocalProtocolError,
     ProtocolStatus,
@@ -68,19 +68,6 @@ class UnknownType:
 
     type: int
 
-
-@dataclass(frozen=True)
-class PeerClosed:
-    """The application sends no more; said once, with a request unfinished or without."""
-
-
-class NeedData(Enum):
-    """Nothing more to say before more bytes arrive."""
-
-    NEED_DATA = "need data"
-
-
-NEED_DATA: Final = NeedData.NEED_DATA
 
 Event = Union[Stdout, Stderr, RequestEnded, Values, UnknownType, PeerClosed, NeedData]
 
@@ -231,7 +218,8 @@ def connect(address: Address, timeout: float) -> socket.socket:
     try:
         # A socket with a Python time-out is non-blocking, and when the queue of a Unix listener
         # is full connect() then fails at once. This is the kernel's own time-out: it waits.
-        interval = struct.pack("ll", int(timeout), int(timeout % 1 * 1_000_000))
+        microseconds = max(1, int(timeout * 1_000_000))  # 0 would be for ever
+        interval = struct.pack("ll", *divmod(microseconds, 1_000_000))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
         sock.connect("\0" + address[1:] if address.startswith("@") else address)
         sock.settimeout(timeout)

@@ -129,7 +129,7 @@ class RecordReader:
         if self._position:
             self._data = self._data[self._position :]
             self._position = 0
-        if len(self._data) + len(self._more) < wanted or not self._more:
+        if len(self._data) + len(self._more) < wanted:
             return None
         self._data += self._more
         self._more.clear()
