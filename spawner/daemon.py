@@ -17,8 +17,9 @@ from workers.errors import BootError
 class Notifier:
     """The daemon's line to the process that the shell or the init script waits for.
 
-    ready() or failed() is called once, by the daemon; a child that it forks before that calls
-    forget(), because an open copy would hide the daemon's death from the waiting process.
+    The first ready() or failed() counts, later ones find nobody waiting. A child that the daemon
+    forks before that calls forget(): an open copy would hide the daemon's death from the waiting
+    process. Print what went wrong before failed(), or it comes after the prompt.
     """
 
     def __init__(self, fd: int) -> None:
@@ -26,6 +27,8 @@ class Notifier:
 
     def ready(self) -> None:
         """The waiting process exits with 0; stdout and stderr are /dev/null from here on."""
+        if self._fd < 0:
+            return
         sys.stdout.flush()
         sys.stderr.flush()
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -46,6 +49,8 @@ class Notifier:
             self._fd = -1
 
     def _report(self, status: int) -> None:
+        if self._fd < 0:
+            return
         try:
             os.write(self._fd, bytes([status]))
         except BrokenPipeError:
@@ -66,6 +71,10 @@ def daemonize() -> Notifier:
     sys.stdout.flush()
     sys.stderr.flush()
     reading, writing = os.pipe()
+    # Ctrl-C ends the waiting without a traceback; the daemon, in its own session, starts on.
+    interrupt = signal.getsignal(signal.SIGINT)
+    if interrupt is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         child = os.fork()
     except OSError as error:
@@ -76,6 +85,7 @@ def daemonize() -> Notifier:
     os.close(reading)
     # A leader of a session gets a terminal back by merely opening one; its child cannot.
     os.setsid()
+    signal.signal(signal.SIGINT, interrupt)
     notifier = Notifier(writing)
     try:
         grandchild = os.fork()
@@ -90,8 +100,6 @@ def daemonize() -> Notifier:
 
 
 def _wait_for_word(child: int, reading: int) -> NoReturn:
-    # Ctrl-C ends the waiting without a traceback; the daemon, in its own session, starts on.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.waitpid(child, 0)
     word = os.read(reading, 1)
     if not word:

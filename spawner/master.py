@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import selectors
@@ -53,7 +54,8 @@ def run(settings: Settings) -> int:
         return _run(settings, notifier)
     except BootError as error:
         if notifier is not None:
-            notifier.failed(error.exit_code)
+            # At the very end: the starting process must not leave before the message is out.
+            atexit.register(notifier.failed, error.exit_code)
         raise
 
 
@@ -62,6 +64,8 @@ def _run(settings: Settings, notifier: Optional[Notifier]) -> int:
     logs.configure(settings, identity.uid)
     _warn_of_root(settings)
     privileges.set_rlimits(settings.rlimit_files, settings.rlimit_core)
+    # From here on there is something to leave behind: a signal waits until the master watches.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _EVENTS)
     pidfile = PidFile(settings.pidfile) if settings.pidfile else None
     listeners: list[Listener] = []
     try:
@@ -114,7 +118,8 @@ class Master:
         failure = self._supervisor.failure
         if failure is not None:
             raise failure
-        log.info("stopped")
+        recycled = ", ".join(f"{n} {why}" for why, n in sorted(self._supervisor.recycled.items()))
+        log.info("stopped; workers recycled: %s", recycled or "none")
         return os.EX_OK
 
     def _patience(self) -> Optional[float]:
@@ -149,6 +154,7 @@ class Master:
             signal.signal(number, _let_the_loop_handle_it)
         # The terminal is gone; the pool is not, and SIGTERM still stops it.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _EVENTS)
 
     def _read_signals(self) -> None:
         for number in self._wakeup.recv(4096):
