@@ -13,38 +13,38 @@ import socket
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import BinaryIO, Optional, Sequence, cast
+from typing import BinaryIO, NoReturn, Optional, Sequence, cast
 
 from workers.environ import BadRequest, content_length
 from workers.fastcgi.connection import (
     NEED_DATA,
     EndOfBody,
     ParamsTooLarge,
-    PeerClosed,
     RequestAborted,
     RequestBody,
     RequestParams,
     ServerConnection,
 )
-from workers.fastcgi.records import RemoteProtocolError
+from workers.fastcgi.records import MAX_ALIGNED_CONTENT, RemoteProtocolError
+from workers.fastcgi.states import State
 from workers.wsgi import PeerGone, error_answer
 
 log = logging.getLogger("trac-spawn")
 
 #: One read: a request with its params and a small body comes in one piece.
 READ_SIZE = 65_536
-#: A body up to here stays in memory, as nginx's and Apache's own buffers do; a larger one is spooled to disk.
-BODY_IN_MEMORY = 1 << 20
+#: A body up to here stays in memory: any form does, an attachment goes to a temporary file. Each waiting
+#: connection may hold this much, and a worker can have a thousand of them.
+BODY_IN_MEMORY = 256 << 10
 #: A web server that takes no byte of an answer for this long (seconds) is gone or hung.
 SEND_TIMEOUT = 60.0
 #: After an answer to a request that was not read to its end, this much (bytes, seconds) of the rest
 #: is read and thrown away before closing: closing earlier resets the connection and loses the answer.
 LINGER_BYTES = 64 << 20
 LINGER_TIME = 5.0
-
-
-class RequestAbortedByPeer(PeerGone):
-    """The web server sent ABORT_REQUEST while the answer was being made."""
+#: An answer goes out in pieces of this size: an abort is noticed between two, framing copies no more
+#: than one, and the buffers of one stay far below IOV_MAX.
+PIECE = 16 * MAX_ALIGNED_CONTENT
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,17 @@ class Ceilings:
 
 
 class Connection:
-    """A connection to a web server. ``deadline`` is on the monotonic clock."""
+    """A connection to a web server. ``accepted`` and ``deadline`` are on the monotonic clock."""
 
-    def __init__(self, sock: socket.socket, ceilings: Ceilings) -> None:
+    def __init__(self, sock: socket.socket, ceilings: Ceilings, network: bool = True) -> None:
+        """``network`` False: it is a Unix socket, of which a reset takes away nothing that was sent."""
+        if sock.gettimeout() is not None:
+            # An application has called socket.setdefaulttimeout(): with a time-out Python waits in
+            # poll(2) before each call, MSG_DONTWAIT or not.
+            sock.settimeout(None)
         self.socket = sock
         self.ceilings = ceilings
+        self._network = network
         self.protocol = ServerConnection()
         self.params: dict[str, str] = {}
         self.body: BinaryIO = io.BytesIO()
@@ -69,10 +75,14 @@ class Connection:
         self.refusal: Optional[BadRequest] = None
         self.closed = False
         self.lingering = False
+        #: Nothing has ever arrived. The first request is likely to be on its way.
+        self.fresh = True
+        self._whole = False  # the request has arrived to its very end
         self._expected: Optional[int] = None
         self._received = 0
         self._lingered = 0
-        self.deadline = time.monotonic() + ceilings.receive_timeout
+        self.accepted = time.monotonic()
+        self.deadline = self.accepted + ceilings.receive_timeout
 
     @property
     def idle(self) -> bool:
@@ -91,16 +101,28 @@ class Connection:
         except BlockingIOError:
             return False
         except OSError:
+            data = b""
+        if not data:
+            # Whatever was complete has been answered when it came: this cuts short the rest.
+            if self.protocol.request_id is not None:
+                log.info("the web server left before the end of a request: %s", self.describe_request())
             self.closed = True
             return False
+        self.fresh = False
         if self.lingering:
             self._discard(data)
             return False
-        if data and not self.protocol.buffered:
+        if not self.protocol.buffered:
+            # For the whole of a request: what arrives later in it gains no time.
             self.deadline = time.monotonic() + self.ceilings.receive_timeout
+        complete = self._take(data)
+        self._send_replies()
+        return complete and not self.closed
+
+    def _take(self, data: bytes) -> bool:
         try:
             self.protocol.receive_data(data)
-            complete = self._process_events()
+            return self._process_events()
         except RemoteProtocolError as error:
             log.warning("closing a connection that does not speak FastCGI: %s", error)
             self.closed = True
@@ -108,9 +130,7 @@ class Connection:
         except OSError as error:  # the disk that holds large bodies is full, say
             log.error("cannot keep the body of a request: %s", error)
             self.refusal = BadRequest("500 Internal Server Error", "the upload could not be stored")
-            complete = True
-        self._send_replies()
-        return complete and not self.closed
+            return True
 
     def _process_events(self) -> bool:
         complete = False
@@ -125,6 +145,7 @@ class Connection:
                 self._keep(event.data)
                 complete = self.refusal is not None
             elif isinstance(event, EndOfBody):
+                self._whole = True
                 complete = self._check_end()
             elif isinstance(event, ParamsTooLarge):
                 self.refusal = BadRequest("431 Request Header Fields Too Large", event.reason)
@@ -132,10 +153,6 @@ class Connection:
             elif isinstance(event, RequestAborted):
                 self._drop_request()
                 complete = False
-            elif isinstance(event, PeerClosed):
-                # Half-closed: a request that is complete still gets its answer.
-                self.closed = not complete
-                return complete
 
     def _start(self, params: dict[str, str]) -> None:
         self.params = params
@@ -190,9 +207,7 @@ class Connection:
     def _drop_request(self) -> None:
         """End a request that the peer itself gave up."""
         self._queue(self.protocol.end_request())
-        if not self.protocol.keep_connection:
-            self.closed = True
-        self._forget_request()
+        self._end_request()
 
     def describe_request(self) -> str:
         """Method and URI, for the log and the process title; control characters never get through."""
@@ -202,12 +217,19 @@ class Connection:
 
     def _forget_request(self) -> None:
         if not isinstance(self.body, io.BytesIO) or self._received:
-            self.body.close()
+            self._close_body()
             self.body = io.BytesIO()
         self.params = {}
         self.refusal = None
         self._received = 0
+        self._whole = False
         self.deadline = time.monotonic() + self.ceilings.keep_alive_timeout
+
+    def _close_body(self) -> None:
+        try:
+            self.body.close()
+        except OSError:
+            pass  # what was still to be written does not fit the disk; the file is gone all the same
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -227,47 +249,62 @@ class Connection:
 
     def send(self, buffers: list[bytes]) -> None:
         """Send all of ``buffers``, waiting for the peer where it is slow. Raises PeerGone."""
+        if self.closed:  # an earlier write may have ended inside a record
+            raise PeerGone("the connection is closed")
         try:
             sent = self.socket.sendmsg(buffers, (), socket.MSG_DONTWAIT)
-            size = sum(map(len, buffers))
-            if sent < size:
-                self._send_slowly(memoryview(b"".join(buffers))[sent:])
         except BlockingIOError:
-            self._send_slowly(memoryview(b"".join(buffers)))
+            sent = 0
         except OSError as error:
-            raise PeerGone(str(error)) from error
+            self._give_up(error)
+        if sent < sum(map(len, buffers)):
+            self._send_slowly(memoryview(b"".join(buffers))[sent:])
 
     def _send_slowly(self, rest: memoryview) -> None:
         poller = select.poll()
         poller.register(self.socket, select.POLLOUT)
         while rest:
             if not poller.poll(SEND_TIMEOUT * 1000):
-                raise PeerGone(f"nothing of the answer was taken for {SEND_TIMEOUT:.0f} s")
+                self._give_up(TimeoutError(f"nothing of the answer was taken for {SEND_TIMEOUT:.0f} s"))
             try:
                 rest = rest[self.socket.send(rest, socket.MSG_DONTWAIT) :]
             except BlockingIOError:
                 continue
             except OSError as error:
-                raise PeerGone(str(error)) from error
+                self._give_up(error)
+
+    def _give_up(self, error: OSError) -> NoReturn:
+        self.closed = True
+        raise PeerGone(str(error)) from error
 
     def look_for_abort(self) -> None:
         """Between two pieces of a long answer: raise when the web server no longer wants it."""
+        if self.aborted:
+            raise PeerGone("the web server has aborted the request")
         try:
             data = self.socket.recv(READ_SIZE, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError as error:
-            raise PeerGone(str(error)) from error
+            self._give_up(error)
         if not data:
             return  # half-closed; whether it still reads, the next write tells
         try:
             self.protocol.receive_data(data)
-            event = self.protocol.next_event()
+            # To the end: nobody looks at what is left over before more arrives.
+            while self.protocol.next_event() is not NEED_DATA:
+                pass
         except RemoteProtocolError as error:
+            self.closed = True
             raise PeerGone(str(error)) from error
         self._send_replies()
-        if isinstance(event, RequestAborted):
-            raise RequestAbortedByPeer("the web server aborted the request")
+        if self.aborted:
+            raise PeerGone("the web server aborted the request")
+
+    @property
+    def aborted(self) -> bool:
+        """The web server has sent ABORT_REQUEST while the answer was being made."""
+        return self.protocol.state is State.ABORTED
 
     # -- the end of a request --------------------------------------------------------------------
 
@@ -275,22 +312,39 @@ class Connection:
         """Answer the request in progress with an error of our own, and end it."""
         log.warning("%s: %s: %s", refusal.status, refusal.reason, self.describe_request())
         answer = b"".join(error_answer(refusal.status, refusal.reason))
-        try:
-            self.send(self.protocol.stdout(answer) + self.protocol.end_request())
-        except PeerGone:
-            self.closed = True
-        # The rest of the body is still on its way, so the connection is of no further use.
-        self.linger()
+        # Never waits: a request that gets no further than this must not cost a worker.
+        self._queue(self.protocol.stdout(answer) + self.protocol.end_request())
+        if self._whole:
+            self._end_request()
+        else:
+            self.linger()
 
     def finish(self, clean: bool) -> None:
         """After the answer. ``clean`` False: it was cut short, and only a connection that ends without
-        END_REQUEST tells the web server so."""
-        keep = clean and self.protocol.keep_connection
+        END_REQUEST tells the web server so; unless that is what it has asked for."""
+        if clean:
+            self._end_request()
+        elif self.aborted and not self.closed:
+            self._drop_request()
+        else:
+            self._forget_request()
+            self.closed = True
+
+    def _end_request(self) -> None:
+        """The request has been answered to its end: be ready for the next one, or close."""
         self._forget_request()
-        self.closed = self.closed or not keep
+        if self.closed or self.protocol.keep_connection:
+            return
+        if self._network:
+            # Part of the answer may be in our kernel yet, and whatever the peer sends now, ABORT_REQUEST
+            # say, would make it throw that away.
+            self.linger()
+        else:
+            self.closed = True
 
     def linger(self) -> None:
-        """Close our end, then read until the peer closes its own, within a bound."""
+        """Close our end, then read until the peer closes its own, within a bound: to close with
+        something unread resets the connection, and what the peer has not read yet is lost to it."""
         self._forget_request()
         try:
             self.socket.shutdown(socket.SHUT_WR)
@@ -308,11 +362,14 @@ class Connection:
         """The deadline has passed: 408 for a request that began, the end for one that did not."""
         if self.protocol.request_id is not None and not self.lingering:
             self.refuse(BadRequest("408 Request Timeout", "the request did not arrive in time"))
-        else:
-            self.closed = True
+            return
+        if self.protocol.buffered and not self.lingering:
+            log.warning("closing a connection: it did not finish a record in time")
+        self.closed = True
 
     def close(self) -> None:
-        self.body.close()
+        self.closed = True
+        self._close_body()
         self.socket.close()
 
 
@@ -333,11 +390,22 @@ class AnswerOutput:
         if self.started:
             self._connection.look_for_abort()
         self.started = True
-        buffers = self._protocol.stdout(b"".join(data))
+        if sum(map(len, data)) > PIECE:
+            self._send_pieces(data)
+            buffers = []
+        else:
+            buffers = self._protocol.stdout(b"".join(data))
         if end:
             self.ended = True
-            buffers = buffers + self._protocol.end_request()
-        self._connection.send(buffers)
+            buffers += self._protocol.end_request()
+        if buffers:
+            self._connection.send(buffers)
+
+    def _send_pieces(self, data: list[bytes]) -> None:
+        for block in data:
+            for start in range(0, len(block), PIECE):
+                self._connection.send(self._protocol.stdout(block[start : start + PIECE]))
+                self._connection.look_for_abort()
 
     def abandon(self) -> None:
         """Nothing more of an answer that has begun gets out: the connection will end without END_REQUEST.
@@ -353,6 +421,8 @@ class AnswerOutput:
             log.error("%s", text.rstrip())
             return
         try:
-            self._connection.send(self._protocol.stderr(text.encode("utf-8", "backslashreplace")))
+            # Joined: the records of a very long text would be too many buffers for one write.
+            records = self._protocol.stderr(text.encode("utf-8", "backslashreplace"))
+            self._connection.send([b"".join(records)])
         except PeerGone:
             log.error("%s", text.rstrip())

@@ -6,17 +6,15 @@ selector and keep nobody from being served.
 
 from __future__ import annotations
 
-import errno
-import functools
 import logging
 import os
-import select
+import resource
 import signal
 import socket
 import time
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Callable, Optional, Sequence
+from typing import Optional, Sequence
 
 from setproctitle import setproctitle
 
@@ -26,17 +24,26 @@ from workers.connection import AnswerOutput, Ceilings, Connection
 from workers.environ import BadRequest, ErrorStream, make_environ
 from workers.handoff import Handoff
 from workers.logs import reopen_log_files
+from workers.reception import Reception
 from workers.recycling import Recycling, RecyclingLimits
 from workers.scoreboard import Slot
+from workers.selector import Selector
 from workers.wsgi import respond, server_keys
 
 log = logging.getLogger("trac-spawn")
 
-#: accept() failed for want of descriptors or memory: try again after this many seconds.
-ACCEPT_PAUSE = 0.25
-#: epoll_wait() counts milliseconds in 32 bits; a day is well below that.
-LONGEST_WAIT = 86_400.0
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+#: The most connections one worker holds: each may cost up to 1.3 MiB of parameters and body. Fewer
+#: where descriptors are scarce: each may need a second one for its body, and the application has
+#: to have some.
+MAX_CONNECTIONS = 1000
+DESCRIPTORS_PER_CONNECTION = 3
+#: A request that takes longer than this has kept the worker from reading others, whose deadlines
+#: are then moved.
+SHORT_REQUEST = 1.0
+#: A web server that has connected sends its request at once; this is a generous time (seconds).
+PROMPT = 5.0
+#: How long a leaving worker waits for the request of a connection that has just been made.
+LAST_CALL = 0.5
 
 
 class Terminated(BaseException):
@@ -68,7 +75,6 @@ class Worker:
         handoff: Optional[Handoff] = None,
     ) -> None:
         self._application = application
-        self._listeners = list(listeners)
         self._config = config
         self._slot = slot
         self._name = name
@@ -80,13 +86,17 @@ class Worker:
         self._draining = False  # told to answer what is queued on the listeners, then leave
         self._retiring = False  # told to leave
         self._leaving = False  # accepts nothing more
+        self._orphan = False  # the master is gone
         self._reopen = False  # told to open its log files again
         self._output: Optional[AnswerOutput] = None  # of the request in progress
-        self._accept_again: Optional[float] = None
         self._connections: dict[int, Connection] = {}
+        self._room = _room_for_connections()
+        self._titled_idle = False
         self._sweep_at = float("inf")
-        self._epoll = select.epoll()
-        self._handlers: dict[int, Callable[[], object]] = {}
+        self._selector = Selector()
+        self._reception = Reception(
+            listeners, handoff, config.web_servers, self._selector, self._welcome, self._has_room
+        )
         self._environ = {**server_keys(), **application.environ}
 
     # -- the loop --------------------------------------------------------------------------------
@@ -94,18 +104,16 @@ class Worker:
     def run(self) -> None:
         """Serve until told to leave; the last answer has been sent when this returns."""
         self._watch_signals()
-        self._watch_listeners()
+        self._reception.open()
+        self._titled_idle = True
+        self._entitle("idle")
         if self._channel is not None:
             self._channel.socket.setblocking(False)
-            self._watch(self._channel.fileno(), self._read_channel)
+            self._selector.watch(self._channel.fileno(), self._read_channel)
             self._tell({"event": "ready"})
-        self._entitle("idle")
         try:
             while not self._finished():
-                for descriptor, _ in self._epoll.poll(self._patience()):
-                    handler = self._handlers.get(descriptor)
-                    if handler is not None:
-                        handler()
+                self._wait()
                 self._follow_orders()
                 self._check_clock()
         except Terminated:
@@ -113,12 +121,23 @@ class Worker:
         for connection in self._connections.values():
             connection.close()
 
+    def _wait(self) -> None:
+        if not self._titled_idle:
+            # The title costs a system call: under load the next request is there already.
+            if self._selector.dispatch(0):
+                return
+            self._entitle("idle")
+            self._titled_idle = True
+        self._selector.dispatch(self._patience())
+
     def _finished(self) -> bool:
         return self._leaving and not self._connections
 
     def _follow_orders(self) -> None:
         """What the channel and signals have asked for: they only set flags, since a handler can
         interrupt the loop, or the application, at any point."""
+        if self._orphan:
+            self._let_go()
         if self._reopen:
             self._reopen = False
             reopen_log_files()
@@ -132,123 +151,100 @@ class Worker:
         deadlines = [self._sweep_at]
         if self._recycling.expires is not None and not self._asked:
             deadlines.append(self._recycling.expires)
-        if self._accept_again is not None:
-            deadlines.append(self._accept_again)
+        if self._reception.opens_again is not None:
+            deadlines.append(self._reception.opens_again)
         nearest = min(deadlines)
-        if nearest == float("inf"):
-            return None
-        return min(max(0.0, nearest - time.monotonic()), LONGEST_WAIT)
+        return None if nearest == float("inf") else nearest - time.monotonic()
 
     def _check_clock(self) -> None:
         now = time.monotonic()
-        if self._accept_again is not None and now >= self._accept_again:
-            self._accept_again = None
-            self._watch_listeners()
+        opens_again = self._reception.opens_again
+        if opens_again is not None and now >= opens_again:
+            self._reception.open()
         if now >= self._sweep_at:
             self._sweep(now)
         reason = self._recycling.aged()
         if reason:
             self._ask_to_be_replaced(reason)
 
-    def _watch(self, descriptor: int, handler: Callable[[], object], flags: int = 0) -> None:
-        self._handlers[descriptor] = handler
-        self._epoll.register(descriptor, select.EPOLLIN | flags)
-
-    def _unwatch(self, descriptor: int) -> None:
-        if self._handlers.pop(descriptor, None) is not None:
-            # Closing is not enough: other processes hold the same socket, and epoll goes by that.
-            self._epoll.unregister(descriptor)
-
-    # -- accepting -------------------------------------------------------------------------------
-
-    def _watch_listeners(self) -> None:
-        # EPOLLEXCLUSIVE: one connection wakes one worker, not the whole pool.
-        for listener in self._listeners:
-            accept = functools.partial(self._accept, listener)
-            self._watch(listener.fileno(), accept, select.EPOLLEXCLUSIVE)
-        if self._handoff is not None:
-            self._watch(self._handoff.fileno(), self._take_over, select.EPOLLEXCLUSIVE)
-
-    def _unwatch_listeners(self) -> None:
-        for listener in self._listeners:
-            self._unwatch(listener.fileno())
-        if self._handoff is not None:
-            self._unwatch(self._handoff.fileno())
-
-    def _accept(self, listener: socket.socket) -> bool:
-        """Accept one connection and serve what is there; False when there was none."""
-        try:
-            sock, address = listener.accept()
-        except BlockingIOError:
-            return False  # another worker was quicker
-        except OSError as error:
-            if error.errno in _EXHAUSTED:
-                self._pause_accepting(error)
-                return False
-            # accept(2): the connection went away before it was accepted; or the listener did.
-            return not self._retiring
-        if self._config.web_servers and not self._is_web_server(sock, address):
-            sock.close()
-            return True
-        self._serve(Connection(sock, self._config.ceilings))
-        return True
-
-    def _is_web_server(self, sock: socket.socket, address: object) -> bool:
-        if sock.family not in (socket.AF_INET, socket.AF_INET6):
-            return True
-        assert isinstance(address, tuple)
-        host = str(address[0])
-        if host.startswith("::ffff:"):
-            host = host[len("::ffff:") :]
-        if host in self._config.web_servers:
-            return True
-        log.warning("refused a connection from %s: not in FCGI_WEB_SERVER_ADDRS", host)
-        return False
-
-    def _pause_accepting(self, error: OSError) -> None:
-        log.error("cannot accept: %s (a higher --rlimit-files may help)", error.strerror)
-        self._unwatch_listeners()
-        self._accept_again = time.monotonic() + ACCEPT_PAUSE
-
-    def _take_over(self) -> None:
-        assert self._handoff is not None
-        sock = self._handoff.accept()
-        if sock is not None:
-            self._serve(Connection(sock, self._config.ceilings))
-
     # -- connections -----------------------------------------------------------------------------
+
+    def _welcome(self, sock: socket.socket, network: bool) -> None:
+        self._serve(Connection(sock, self._config.ceilings, network))
+
+    def _has_room(self) -> bool:
+        """Whether one connection more can be held, for which an idle one may have to go."""
+        if len(self._connections) < self._room:
+            return True
+        prompt = time.monotonic() - PROMPT
+        idle = [
+            connection
+            for connection in self._connections.values()
+            if connection.idle and (not connection.fresh or connection.accepted < prompt)
+        ]
+        if idle:
+            self._reception.complain(f"over {self._room} connections: closing those idle the longest")
+            self._expire(min(idle, key=lambda connection: connection.deadline))
+        return len(self._connections) < self._room
 
     def _serve(self, connection: Connection) -> None:
         """Something has arrived, or may have: answer it when it is a whole request."""
-        if connection.receive():
-            self._answer(connection)
-        self._keep_or_close(connection)
+        try:
+            if connection.receive():
+                self._answer(connection)
+            self._settle(connection)
+        except Exception:
+            # What one connection can bring about must not end the worker, which holds others; not
+            # even by a mistake in the code around this.
+            log.exception("an error in trac-spawn itself; the connection is closed")
+            self._part_with(connection)
 
-    def _keep_or_close(self, connection: Connection) -> None:
+    def _settle(self, connection: Connection) -> None:
+        """Wait for more on a connection, or be done with it."""
+        if self._leaving and connection.idle and (self._hand_over(connection) or not connection.fresh):
+            connection.closed = True
+        if connection.closed:
+            self._part_with(connection)
+            return
         descriptor = connection.socket.fileno()
-        known = descriptor in self._connections
-        if connection.closed or (self._leaving and connection.idle):
-            if known:
-                self._forget(descriptor)
-            connection.close()
-        else:
-            if not known:
-                self._connections[descriptor] = connection
-                self._watch(descriptor, lambda: self._serve(connection))
-            self._sweep_at = min(self._sweep_at, connection.deadline)
+        if descriptor not in self._connections:
+            self._selector.watch(descriptor, lambda: self._serve(connection))
+            self._connections[descriptor] = connection
+        self._sweep_at = min(self._sweep_at, connection.deadline)
 
-    def _forget(self, descriptor: int) -> None:
-        self._unwatch(descriptor)
-        del self._connections[descriptor]
+    def _part_with(self, connection: Connection) -> None:
+        descriptor = connection.socket.fileno()
+        if descriptor in self._connections:
+            self._selector.unwatch(descriptor)
+            del self._connections[descriptor]
+        connection.close()
+
+    def _hand_over(self, connection: Connection) -> bool:
+        """Give an idle connection to another worker: its peer may be about to use it."""
+        if self._handoff is None or self._draining:
+            return False
+        return self._handoff.offer(connection.socket)
 
     def _sweep(self, now: float) -> None:
         """End the connections whose time is over, and find the next deadline among the rest."""
         for connection in list(self._connections.values()):
             if connection.deadline <= now:
-                connection.expire()
-                self._keep_or_close(connection)
+                self._expire(connection)
         deadlines = [connection.deadline for connection in self._connections.values()]
         self._sweep_at = min(deadlines, default=float("inf"))
+
+    def _expire(self, connection: Connection) -> None:
+        """End a connection, unless what it was waited for has come while others were served."""
+        deadline = connection.deadline
+        self._serve(connection)
+        if not connection.closed and connection.deadline == deadline:
+            connection.expire()
+            self._settle(connection)
+
+    def _postpone(self, seconds: float) -> None:
+        """Nobody was listening for so long: that time is not the peers' fault."""
+        for connection in self._connections.values():
+            connection.deadline += seconds
 
     # -- answering -------------------------------------------------------------------------------
 
@@ -256,7 +252,9 @@ class Worker:
         if connection.refusal is not None:
             connection.refuse(connection.refusal)
             return
-        self._slot.begin(time.monotonic_ns())
+        begun = time.monotonic_ns()
+        self._slot.begin(begun)
+        self._titled_idle = False
         self._entitle(f"busy {connection.describe_request()}")
         self._output = AnswerOutput(connection)
         try:
@@ -264,7 +262,9 @@ class Worker:
         finally:
             self._output = None
             self._slot.end()
-        self._entitle("idle")
+        took = (time.monotonic_ns() - begun) / 1e9
+        if took > SHORT_REQUEST:
+            self._postpone(took)
         self._requests += 1
         reason = self._recycling.due(self._requests)
         if reason:
@@ -299,30 +299,19 @@ class Worker:
 
     def _drain(self) -> None:
         """The pool stops: answer all that is queued, on kept-open connections too."""
-        for listener in list(self._listeners):
-            while self._accept(listener):
-                pass
-        for descriptor, _ in self._epoll.poll(0):
-            if descriptor in self._connections:
-                self._serve(self._connections[descriptor])
+        self._reception.accept_all()
+        self._selector.dispatch(0)
         self._retiring = True
 
     def _leave(self) -> None:
         """Accept nothing more; idle connections go to other workers, begun requests are finished here."""
         self._leaving = True
-        self._close_listeners()
-        for descriptor, connection in list(self._connections.items()):
-            if connection.idle:
-                self._forget(descriptor)
-                if self._handoff is not None and not self._draining:
-                    self._handoff.offer(connection.socket)
-                connection.close()
-
-    def _close_listeners(self) -> None:
-        self._unwatch_listeners()
-        for listener in self._listeners:
-            listener.close()
-        self._listeners = []
+        self._reception.close()
+        last_call = time.monotonic() + LAST_CALL
+        for connection in list(self._connections.values()):
+            if connection.fresh:
+                connection.deadline = min(connection.deadline, last_call)
+            self._settle(connection)
 
     # -- the master and signals ------------------------------------------------------------------
 
@@ -339,7 +328,7 @@ class Worker:
             except BlockingIOError:
                 return
             if message is None:
-                self._orphaned()
+                self._orphan = True
                 return
             self._obey(message["command"])
 
@@ -356,13 +345,13 @@ class Worker:
                 self._output.abandon()
                 raise Terminated
 
-    def _orphaned(self) -> None:
+    def _let_go(self) -> None:
         """The master is gone: let go of its sockets at once, so that a new one can take its place."""
         if self._channel is not None:
-            self._unwatch(self._channel.fileno())
+            self._selector.unwatch(self._channel.fileno())
             self._channel.close()
             self._channel = None
-        self._close_listeners()
+        self._reception.close()
         self._handoff = None
         self._retiring = True
 
@@ -373,7 +362,7 @@ class Worker:
         # The handlers below run between two bytecodes; this wakes the selector after one has.
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         self._wakeup = (reader, writer)
-        self._watch(reader.fileno(), lambda: self._swallow(reader))
+        self._selector.watch(reader.fileno(), lambda: self._swallow(reader))
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGQUIT, self._on_term)
         signal.signal(signal.SIGUSR1, self._on_usr1)
@@ -396,7 +385,12 @@ class Worker:
         """
         if self._channel is not None:
             self._read_channel()
-        if not (self._draining or self._retiring):
+        if self._orphan:
+            # The loop does it, which may be in the middle of watching a socket, but not while it is
+            # in the application.
+            if self._output is not None:
+                self._let_go()
+        elif not (self._draining or self._retiring):
             self._ask_to_be_replaced(signal.Signals(number).name)
 
     def _on_usr1(self, number: int, frame: Optional[FrameType]) -> None:
@@ -404,6 +398,13 @@ class Worker:
 
     def _entitle(self, state: str) -> None:
         setproctitle(f"trac-spawn: {self._name} {state}")
+
+
+def _room_for_connections() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(1, min(MAX_CONNECTIONS, soft // DESCRIPTORS_PER_CONNECTION))
 
 
 def web_servers_from_environment() -> frozenset[str]:

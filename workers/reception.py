@@ -1,0 +1,134 @@
+"""Where a worker's connections come from: the pool's listeners, and other workers that leave."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import socket
+import time
+from typing import Callable, Optional, Sequence
+
+from workers.handoff import Handoff
+from workers.selector import EXCLUSIVE, Selector
+
+log = logging.getLogger("trac-spawn")
+
+#: Accepting failed for want of descriptors or memory: try again after this many seconds...
+ACCEPT_PAUSE = 0.25
+#: ... and say so again after this many.
+COMPLAIN_AGAIN = 60.0
+#: accept(2): errors of the connection that was about to be accepted, not of accepting.
+_GONE_BEFORE = {
+    errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN,
+    errno.ENONET, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT,
+}  # fmt: skip
+
+
+class Reception:
+    """Accepts while it is open, and gives each connection to ``welcome``, with whether it comes over
+    a network protocol."""
+
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        handoff: Optional[Handoff],
+        web_servers: frozenset[str],
+        selector: Selector,
+        welcome: Callable[[socket.socket, bool], None],
+        has_room: Callable[[], bool],
+    ) -> None:
+        self._listeners = list(listeners)
+        self._handoff = handoff
+        self._web_servers = web_servers
+        self._selector = selector
+        self._welcome = welcome
+        self._has_room = has_room
+        self._complain_again = 0.0
+        #: When to call open() again (monotonic clock); None while nothing hinders accepting.
+        self.opens_again: Optional[float] = None
+        for listener in self._listeners:
+            if listener.family in (socket.AF_INET, socket.AF_INET6):
+                # What is accepted inherits it. Else Nagle's algorithm holds back the second piece of
+                # an answer until the first has been acknowledged, which takes the peer up to 40 ms.
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def open(self) -> None:
+        self.opens_again = None
+        # Exclusive: one connection wakes one worker, not the whole pool.
+        for listener in self._listeners:
+            accept = functools.partial(self._accept, listener)
+            self._selector.watch(listener.fileno(), accept, EXCLUSIVE)
+        if self._handoff is not None:
+            self._selector.watch(self._handoff.fileno(), self._take_over, EXCLUSIVE)
+
+    def accept_all(self) -> None:
+        """Take in whatever is queued on the listeners now."""
+        for listener in list(self._listeners):
+            while listener in self._listeners and self._accept(listener):
+                pass
+
+    def close(self) -> None:
+        """For good. The queue of connections between workers stays open to give to."""
+        self._unwatch()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+        self.opens_again = None
+
+    def complain(self, message: str) -> None:
+        """Log what is wrong, but not each time that it is."""
+        now = time.monotonic()
+        if now >= self._complain_again:
+            self._complain_again = now + COMPLAIN_AGAIN
+            log.error("%s (a higher --rlimit-files may help)", message)
+
+    def _unwatch(self) -> None:
+        for listener in self._listeners:
+            self._selector.unwatch(listener.fileno())
+        if self._handoff is not None:
+            self._selector.unwatch(self._handoff.fileno())
+
+    def _accept(self, listener: socket.socket) -> bool:
+        """Accept one connection; False when there was none, or none can be accepted now."""
+        if not self._has_room():
+            self._pause("too many connections wait for the rest of a request")
+            return False
+        try:
+            sock, address = listener.accept()
+        except BlockingIOError:
+            return False  # another worker was quicker
+        except OSError as error:
+            if error.errno in _GONE_BEFORE:
+                return True
+            self._pause(str(error.strerror))
+            return False
+        if self._web_servers and not self._is_web_server(sock, address):
+            sock.close()
+        else:
+            self._welcome(sock, isinstance(address, tuple))  # a Unix socket's is a string
+        return True
+
+    def _take_over(self) -> None:
+        assert self._handoff is not None
+        sock = self._handoff.accept()
+        if sock is not None:
+            self._welcome(sock, sock.family != socket.AF_UNIX)
+
+    def _pause(self, reason: str) -> None:
+        """Watched on, the listeners would keep the loop turning for nothing."""
+        self.complain(f"cannot accept: {reason}")
+        self._unwatch()
+        self.opens_again = time.monotonic() + ACCEPT_PAUSE
+
+    def _is_web_server(self, sock: socket.socket, address: object) -> bool:
+        if sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return True
+        assert isinstance(address, tuple)
+        host = str(address[0])
+        if host.startswith("::ffff:"):
+            host = host[len("::ffff:") :]
+        if host in self._web_servers:
+            return True
+        log.warning("refused a connection from %s: not in FCGI_WEB_SERVER_ADDRS", host)
+        return False

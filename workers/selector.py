@@ -1,0 +1,42 @@
+"""Descriptors that are waited for, and what is done when something arrives on each."""
+
+from __future__ import annotations
+
+import select
+from typing import Callable, Optional
+
+EXCLUSIVE = select.EPOLLEXCLUSIVE
+
+#: epoll_wait() counts milliseconds in 32 bits; a day is well below that.
+_LONGEST_WAIT = 86_400.0
+
+
+class Selector:
+    """epoll(7), level-triggered. A handler must take it well that nothing has come: its descriptor may
+    have been closed and given out again since the kernel reported it."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[], object]] = {}
+
+    def watch(self, descriptor: int, handler: Callable[[], object], flags: int = 0) -> None:
+        """Call ``handler`` when ``descriptor`` can be read. Raises OSError."""
+        self._epoll.register(descriptor, select.EPOLLIN | flags)
+        self._handlers[descriptor] = handler
+
+    def unwatch(self, descriptor: int) -> None:
+        """Before the descriptor is closed, which is not enough: other processes may hold the same
+        socket, and epoll goes by that. Does nothing for one that is not watched."""
+        if self._handlers.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+
+    def dispatch(self, timeout: Optional[float]) -> bool:
+        """Wait up to ``timeout`` seconds, None for ever, and handle what has come; False for nothing."""
+        if timeout is not None:
+            timeout = min(max(0.0, timeout), _LONGEST_WAIT)
+        events = self._epoll.poll(timeout)
+        for descriptor, _ in events:
+            handler = self._handlers.get(descriptor)
+            if handler is not None:
+                handler()
+        return bool(events)
