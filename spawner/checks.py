@@ -88,7 +88,7 @@ def check_places(settings: Settings) -> None:
         if directory is not None and (name == "chroot" or settings.chroot is None):
             with _explained(settings, name, directory):
                 os.listdir(directory)
-    for name in ("pidfile", "log_file"):
+    for name in ("pidfile", "log_file", "slow_log", "control"):
         path = getattr(settings, name)
         if path is None:
             continue

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import Callable, NoReturn, Optional
 
 from spawner.pool import WorkerState
 from workers.channel import Channel
+from workers.errors import BootError
 from workers.scoreboard import Slot
 
 log = logging.getLogger("trac-spawn")
@@ -22,6 +24,7 @@ def fork_child(body: Callable[[], None]) -> int:
     Signals are blocked until the child has shed the parent's handlers and wake-up descriptor:
     that descriptor is shared, so a signal for the child would otherwise arrive in the parent.
     """
+    _flush()  # what is buffered would be written once by each copy of the process
     everything = signal.valid_signals()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, everything)
     try:
@@ -45,16 +48,32 @@ def _run(body: Callable[[], None], mask: set[signal.Signals | int]) -> NoReturn:
     except BaseException:
         log.critical("the process ends on an error of its own", exc_info=True)
     finally:
+        _flush()
         # Not sys.exit(): what the parent has registered to run at its exit is the parent's.
         os._exit(status)
 
 
 def _reset_signals() -> None:
-    signal.set_wakeup_fd(-1)
+    """Only SIGTERM is for a child too. What else the master handles is an order to the master, also
+    when the terminal or a service manager sends it to every process, and would kill or stop this.
+
+    A template has no such loop: what is handled there, the application has set up.
+    """
+    if signal.set_wakeup_fd(-1) == -1:
+        return
     for number in signal.valid_signals():
-        handler = signal.getsignal(number)
-        if callable(handler) and handler is not signal.default_int_handler:
-            signal.signal(number, signal.SIG_DFL)
+        if callable(signal.getsignal(number)):
+            own = number in (signal.SIGTERM, signal.SIGCHLD)
+            signal.signal(number, signal.SIG_DFL if own else signal.SIG_IGN)
+
+
+def _flush() -> None:
+    """Write what application code has printed; it may have closed or replaced these files, too."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass
 
 
 def describe_status(status: int) -> str:
@@ -83,6 +102,10 @@ class WorkerHandle:
     born: float = field(default_factory=time.monotonic)
     #: When a worker that was told to end at once is killed; None for one that was not.
     kill_at: Optional[float] = None
+    #: Told, before anything else, to answer what is queued and then to leave.
+    drains: bool = False
+    #: Why it cannot start, in its own words or ours.
+    failure: Optional[BootError] = None
 
     @property
     def worn(self) -> bool:
@@ -108,6 +131,10 @@ class TemplateHandle:
     channel: Channel
     pid: int
     ready: bool = False
+    #: A worker of it has become ready, which shows that nothing is wrong with it.
+    proven: bool = False
+    born: float = field(default_factory=time.monotonic)
+    failure: Optional[BootError] = None
 
     def describe(self) -> str:
         return f"template gen {self.generation} (pid {self.pid})"

@@ -1,4 +1,4 @@
-"""The command trac-spawn: options to ``Settings``, errors to one line and an exit status."""
+"""The command trac-spawn: options to a ``Configuration``, errors to one line and an exit status."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import os
 import re
 import signal
 import sys
-from typing import Any, Iterator, List, NoReturn, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Iterator, List, NoReturn, Optional, Sequence, Tuple
 
 import click
 from click.types import StringParamType
 
 from spawner import __version__
-from spawner.checks import check_all
-from spawner.layers import read_command_line, read_environment, resolve
-from spawner.settings import BY_NAME, GROUPS, SETTINGS, Setting, Settings
+from spawner.setting import Setting
+from spawner.settings import BY_NAME, GROUPS, SETTINGS, Settings
 from workers.errors import BootError
+
+if TYPE_CHECKING:
+    from spawner.configuration import Configuration
 
 PROGRAM = "trac-spawn"
 
@@ -127,89 +129,119 @@ def _print_version(ctx: click.Context, param: click.Parameter, given: bool) -> N
 @click.command(
     cls=Command,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="A switch has its opposite (--no-daemonize, --template) to overrule a variable. The "
-    "command line comes before the environment; an empty variable counts as unset. See "
-    "trac-spawn(8).",
+    epilog="A switch has its opposite (--no-daemonize, --template) to overrule a variable or file. "
+    "The command line comes before the environment, and that before the file; an empty variable "
+    "counts as unset. See trac-spawn(8).",
 )
 @click.option(
     "--version", "-V", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
     help="Show the version and exit.",
 )  # fmt: skip
-def command(**options: Any) -> Settings:
+def command(**options: Any) -> Configuration:
     """Serve Trac over FastCGI with a pool of worker processes.
 
     For example: trac-spawn -n 8 -s /run/trac.sock --env /srv/trac
     """
+    # Only here: --version and --help need nothing of it.
+    from spawner import configuration, layers
+
     given = {setting.name: options[setting.key] for setting in SETTINGS}
-    return resolve(read_command_line(given), read_environment(os.environ))
+    return configuration.load(layers.read_command_line(given), os.environ)
 
 
 # As an argument of the decorator, click 8.0 does not take them.
 command.params.extend(SettingOption(setting) for setting in SETTINGS)
 
 
-def start(settings: Settings) -> int:
-    """Do what the settings say; the exit status. Raises BootError."""
-    check_all(settings)
-    if settings.check:
+def load_configuration(arguments: Sequence[str]) -> Configuration:
+    """What ``trac-spawn ARGUMENTS`` would run with now. Raises BootError, and does not exit."""
+    try:
+        with command.make_context(PROGRAM, list(arguments)) as context:
+            configuration: Configuration = command.invoke(context)
+    except click.ClickException as error:
+        raise BootError(error.format_message(), os.EX_USAGE) from None
+    return configuration
+
+
+def start(configuration: Configuration) -> int:
+    """Do what the configuration says; the exit status. Raises BootError."""
+    pool = _only_pool(configuration)
+    wanted = configuration.master
+    if wanted.check or not wanted.print_config:
+        configuration.check()
+    if wanted.print_config:
+        from spawner.configfile import write_file
+
+        click.echo(write_file(wanted, configuration.pools), nl=False)
+        return os.EX_OK
+    if wanted.check:
         click.echo("configuration OK")
-        for line in essentials(settings):
+        for line in essentials(configuration):
             click.echo(f"  {line}")
         return os.EX_OK
-    if settings.demo:
+    if wanted.demo:
         from spawner import demo
 
-        return demo.run(settings)
-    # Only here: --version, --help and --check need neither the master nor what it imports.
+        return demo.run(pool)
+    # Only here: --print-config and --check need neither the master nor what it imports.
     from spawner import master
 
-    return master.run(settings)
+    return master.run(pool)
 
 
-def essentials(settings: Settings) -> Iterator[str]:
+def _only_pool(configuration: Configuration) -> Settings:
+    """The pool to run, as long as the master can run no more than one."""
+    if len(configuration.pools) > 1:
+        names = ", ".join(pool.name for pool in configuration.pools)
+        raise BootError(
+            f"{configuration.master.config}: this version runs one pool only, and there are "
+            f"{len(configuration.pools)}: {names}",
+            os.EX_CONFIG,
+        )
+    return configuration.pools[0]
+
+
+def essentials(configuration: Configuration) -> Iterator[str]:
     """What is served, where, by how many and as whom, each with where that was said."""
-    for name in ("env", "env_parent_dir", "app", "socket", "address", "port", "listen",
-                 "workers", "user", "group", "chroot"):  # fmt: skip
-        value = getattr(settings, name)
-        if value is None or value == ():
-            continue
-        shown = " ".join(value) if isinstance(value, tuple) else value
-        yield f"{BY_NAME[name].option[2:]}: {shown} ({settings.source(name)})"
+    for pool in configuration.pools:
+        indent = ""
+        if len(configuration.pools) > 1:
+            yield f"[pool {pool.name}]"
+            indent = "  "
+        for name in ("env", "env_parent_dir", "app", "socket", "address", "port", "listen",
+                     "workers", "user", "group", "chroot"):  # fmt: skip
+            value = getattr(pool, name)
+            if BY_NAME[name].is_set(value):
+                shown = " ".join(value) if isinstance(value, tuple) else value
+                yield f"{indent}{BY_NAME[name].file_key}: {shown} ({pool.source(name)})"
 
 
 def run(arguments: Sequence[str]) -> int:
     """The exit status of ``trac-spawn ARGUMENTS``; errors are one line on stderr."""
-    settings = None
+    configuration: Optional[Configuration] = None
     try:
         # click only parses: its handlers (KeyboardInterrupt, EPIPE) must not enclose the master.
-        settings = command.main(list(arguments), prog_name=PROGRAM, standalone_mode=False)
-        # After --help and --version it is an exit status.
-        return start(settings) if isinstance(settings, Settings) else settings or os.EX_OK
+        result = command.main(list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        if result is None or isinstance(result, int):
+            return result or os.EX_OK  # of --help and --version
+        configuration = result
+        return start(configuration)
     except click.ClickException as error:
         return _complain(error.format_message(), os.EX_USAGE)
     except (click.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
     except BootError as error:
         message = str(error)
-        if isinstance(settings, Settings):
-            message = name_source(settings, message)
-            if settings.debug:
+        if configuration is not None:
+            # Who runs a pool alone need not say which pool an option is of.
+            if len(configuration.pools) == 1:
+                message = configuration.pools[0].blame(message)
+            message = configuration.master.blame(message)
+            if configuration.master.debug:
                 import traceback
 
                 sys.stderr.write(error.traceback or traceback.format_exc())
         return _complain(message, error.exit_code)
-
-
-def name_source(settings: Settings, message: str) -> str:
-    """``message`` with the variable in place of a leading option, where that was its source.
-
-    Who looks at one value, such as a user's name, cannot know who said it and names the option.
-    """
-    match = re.match("--([a-z-]+)(?=[: ])", message)
-    name = match[1].replace("-", "_") if match else ""
-    if match is None or name not in settings.sources:
-        return message
-    return settings.source(name).name + message[match.end() :]
 
 
 def _complain(message: str, status: int) -> int:

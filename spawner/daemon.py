@@ -29,12 +29,7 @@ class Notifier:
         """The waiting process exits with 0; stdout and stderr are /dev/null from here on."""
         if self._fd < 0:
             return
-        sys.stdout.flush()
-        sys.stderr.flush()
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        os.close(null)
+        detach_output()
         self._report(os.EX_OK)
 
     def failed(self, status: int) -> None:
@@ -97,6 +92,17 @@ def daemonize() -> Notifier:
         os._exit(os.EX_OK)
     _detach_stdin()
     return notifier
+
+
+def detach_output() -> None:
+    """stdout and stderr become /dev/null, in each process of a daemon: whoever reads them to their
+    end, as ssh or a shell's $(...) does, would wait for as long as one has them open."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    os.close(null)
 
 
 def _wait_for_word(child: int, reading: int) -> NoReturn:

@@ -17,11 +17,23 @@ _MUST_BE_SHARED_NEVER = os.O_WRONLY | os.O_RDWR
 
 def open_descriptors() -> set[int]:
     """The descriptors of this process."""
-    return {int(name) for name in os.listdir("/proc/self/fd")}
+    listed = [int(name) for name in os.listdir("/proc/self/fd")]
+    # One of them was that of the listing itself, and is the number of the next file opened.
+    return {descriptor for descriptor in listed if _is_open(descriptor)}
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def hazards(known: set[int]) -> list[str]:
     """What stands against forking now, in words; ``known`` are descriptors that may be shared."""
+    if not os.path.isdir("/proc/self/fd"):
+        return ["there is no /proc behind --chroot, which would tell: mount one"]
     found = []
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
@@ -45,9 +57,9 @@ def _hazard_of(descriptor: int) -> list[str]:
         mode = os.fstat(descriptor).st_mode
         name = os.readlink(f"/proc/self/fd/{descriptor}")
     except OSError:
-        return []  # closed since it was listed, as the listing's own is
+        return []  # closed since it was listed
     if stat.S_ISSOCK(mode) and _is_stream(descriptor):
-        return [f"a connection is open: descriptor {descriptor}, {name}"]
+        return [f"a connection is open: descriptor {descriptor}, {_peer(descriptor) or name}"]
     if stat.S_ISREG(mode) and _has_shared_offset(descriptor):
         return [f"a file is open for writing: {name}"]
     return []
@@ -57,6 +69,16 @@ def _is_stream(descriptor: int) -> bool:
     """Datagram sockets, as to syslog, may be shared: each message is one write."""
     with socket.socket(fileno=os.dup(descriptor)) as sock:
         return sock.type == socket.SOCK_STREAM
+
+
+def _peer(descriptor: int) -> str:
+    """Where a connection leads to, as far as it has a name."""
+    with socket.socket(fileno=os.dup(descriptor)) as sock:
+        try:
+            peer = sock.getpeername()
+        except OSError:
+            return ""  # not connected: it listens, or is about to connect
+    return f"to {peer[0]} port {peer[1]}" if isinstance(peer, tuple) else os.fsdecode(peer)
 
 
 def _has_shared_offset(descriptor: int) -> bool:

@@ -7,7 +7,9 @@ import os
 from typing import Any, Dict, Mapping, Tuple
 
 from spawner import values
-from spawner.settings import BY_NAME, SETTINGS, Rank, Setting, Settings, Source
+from spawner.setting import Rank, Setting, Source
+from spawner.settings import BY_NAME, DEFAULT_POOL, SETTINGS, Settings
+from spawner.sizes import complete_sizes
 from workers.errors import BootError
 
 
@@ -58,21 +60,35 @@ def read_command_line(options: Mapping[str, Any]) -> Layer:
     return layer
 
 
-def resolve(*layers: Layer) -> Settings:
-    """The settings that result from ``layers``, the one that wins first.
-
-    Raises BootError (EX_USAGE) for values that cannot be read and for contradictions.
-    """
+def combine(*layers: Layer) -> Layer:
+    """One layer out of several, the one that wins first."""
     given: Layer = {}
     for layer in reversed(layers):
         given.update(layer)
+    return given
+
+
+def parse(given: Layer) -> Settings:
+    """The values alone. Raises BootError (EX_USAGE) for one that cannot be read."""
+    parsed = {name: _parse(BY_NAME[name], value) for name, value in given.items()}
+    return Settings(**parsed, sources={name: value.source for name, value in given.items()})
+
+
+def resolve(*layers: Layer, name: str = DEFAULT_POOL, where: str = "") -> Settings:
+    """The settings of the pool ``name`` that result from ``layers``, the one that wins first.
+
+    ``where`` is the place of the pool's section in a file. Raises BootError (EX_USAGE) for values
+    that cannot be read, for contradictions, and for a pool that would serve nothing or nowhere.
+    """
+    given = combine(*layers)
     # One application, and one way to listen besides --listen: what the command line says
     # replaces another kind that the environment or a file has set.
     _keep_first(given, (("env",), ("env_parent_dir",), ("app",)), together=())
     _keep_first(given, (("socket",), ("address", "port"), ("listen",)), together=("listen",))
-    parsed = {name: _parse(BY_NAME[name], value) for name, value in given.items()}
-    settings = Settings(**parsed, sources={name: value.source for name, value in given.items()})
-    _refuse_contradictions(settings)
+    settings = dataclasses.replace(complete_sizes(parse(given)), name=name)
+    refuse_contradictions(settings)
+    if not settings.demo:
+        _refuse_gaps(settings, where)
     if settings.chroot is not None:
         _refuse_relative_paths(given)
     return settings
@@ -119,7 +135,8 @@ def _parse(setting: Setting, given: Given) -> Any:
     return parsed if setting.many else parsed[-1]
 
 
-def _refuse_contradictions(settings: Settings) -> None:
+def refuse_contradictions(settings: Settings) -> None:
+    """Raise BootError (EX_USAGE) for values that make no sense together."""
     origin = {name: settings.source(name).name for name in BY_NAME}
     if settings.address is not None and settings.port is None:
         raise usage(f"{origin['address']}: an address needs a port, add --port")
@@ -128,16 +145,31 @@ def _refuse_contradictions(settings: Settings) -> None:
             f"{origin['hard_memory']}: the hard limit {values.show_size(settings.hard_memory)} is "
             f"below that of {origin['max_memory']}, {values.show_size(settings.max_memory)}"
         )
-    if settings.demo:
-        if settings.daemonize:
-            raise usage(f"{origin['demo']} stays in the foreground: leave out --daemonize")
-        return
-    if settings.env is settings.env_parent_dir is settings.app is None:
+    if settings.slow_log is not None and not settings.slow_after:
+        raise usage(f"{origin['slow_log']}: say when a request is slow, add --slow-after")
+    if 0 < settings.request_timeout <= settings.slow_after:
         raise usage(
-            "there is nothing to serve: give --env, --env-parent-dir or --app, "
+            f"{origin['slow_after']}: no request is ever that slow, "
+            f"{origin['request_timeout']} ends it before"
+        )
+    if settings.demo and settings.daemonize:
+        raise usage(f"{origin['demo']} stays in the foreground: leave out --daemonize")
+
+
+def _refuse_gaps(settings: Settings, where: str) -> None:
+    prefix = f"{where}: " if where else ""
+    if settings.env is settings.env_parent_dir is settings.app is None:
+        remedy = (
+            "add env, env-parent-dir or app"
+            if where
+            else "give --env, --env-parent-dir or --app, "
             "or set TRAC_ENV or TRAC_ENV_PARENT_DIR (--demo shows an example)"
         )
+        raise usage(f"{prefix}there is nothing to serve: {remedy}")
     if settings.socket is None and settings.port is None and not settings.listen:
-        raise usage(
-            "there is nowhere to listen: give --socket PATH, --port PORT or --listen ADDRESS"
+        remedy = (
+            "add socket, port or listen"
+            if where
+            else "give --socket PATH, --port PORT or --listen ADDRESS"
         )
+        raise usage(f"{prefix}there is nowhere to listen: {remedy}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
+import stat
 from typing import Optional
 
 from spawner.settings import Settings
@@ -48,7 +49,10 @@ def _give_to(owner: Optional[int]) -> None:
     for handler in log.handlers:
         if owner is None or os.geteuid() != 0 or not isinstance(handler, logging.FileHandler):
             continue
-        if handler.stream is not None:
+        if handler.stream is None:
+            continue
+        # A file only: --log-file /dev/null or /dev/stderr must not give the device away.
+        if stat.S_ISREG(os.fstat(handler.stream.fileno()).st_mode):
             os.fchown(handler.stream.fileno(), owner, -1)
 
 

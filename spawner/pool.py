@@ -64,17 +64,25 @@ class Backoff:
 
     def __init__(self) -> None:
         self.failures = 0
+        self._last = float("-inf")
         self._not_before = 0.0
 
-    def failed(self, now: float) -> float:
-        """One more; the delay in seconds until the next try."""
-        delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self.failures, 16))
-        self.failures += 1
-        self._not_before = max(self._not_before, now + delay)
-        return delay
+    def failed(self, now: float, born: float) -> float:
+        """A child that was born at ``born`` has failed; seconds until the next try.
+
+        Children that were started together and fail together count as one failure: eight workers
+        of one try must not make the next one wait eight times doubled.
+        """
+        if born >= self._last:
+            delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self.failures, 16))
+            self.failures += 1
+            self._last = now
+            self._not_before = now + delay
+        return self.remaining(now)
 
     def succeeded(self) -> None:
         self.failures = 0
+        self._last = float("-inf")
         self._not_before = 0.0
 
     def remaining(self, now: float) -> float:

@@ -1,18 +1,19 @@
-"""Every setting, defined once: name, type, default, help, section, short option.
+"""Every setting, defined once: name, type, default, help, section, scope, short option.
 
-The fields of ``Settings`` are the table. The command line, the environment, the help text and
-the checks of the manual page are made from it, so a setting cannot be known to one of them only.
+The fields of ``Settings`` are the table. The command line, the environment, the configuration
+file, the help text and the checks of the manual pages are made from it, so a setting cannot be
+known to one of them only.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import enum
 import os
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Optional, Tuple
+import re
+from typing import TYPE_CHECKING, Any, Iterable, Mapping, Optional, Tuple
 
 from spawner import values
-from spawner.checks import check_application as check_application
+from spawner.setting import Rank, Scope, Setting, Source
 from workers.errors import BootError
 
 if TYPE_CHECKING:
@@ -26,79 +27,17 @@ PRIVILEGES = "Privileges"
 RUNNING = "Running"
 GROUPS = (LISTENING, APPLICATION, WORKERS, REQUESTS, PRIVILEGES, RUNNING)
 
+#: Settings that the program does not act upon yet: nobody can give them until they leave this
+#: list. "environment" stands for the env[NAME] lines of a file.
+UPCOMING = frozenset({
+    "clear_env", "control", "environment", "idle_timeout", "kill_after", "max_spare", "max_surge",
+    "max_workers", "min_spare", "pm", "pool_memory", "request_timeout", "slow_after", "slow_log",
+    "start_workers", "startup_timeout", "warmup", "warmup_strict", "watch",
+})  # fmt: skip
+
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
-
-
-class Rank(enum.IntEnum):
-    """Where a value can come from; the lowest number wins."""
-
-    COMMAND_LINE = 0
-    ENVIRONMENT = 1
-    FILE = 2
-    DEFAULT = 3
-
-    def __str__(self) -> str:
-        return self.name.lower().replace("_", " ")
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """Where a value came from; ``name`` is the option, the variable or the place in a file."""
-
-    rank: Rank
-    name: str
-
-    def __str__(self) -> str:
-        return "default" if self.rank is Rank.DEFAULT else f"{self.rank} {self.name}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """One row of the table. ``name`` is the attribute of ``Settings``."""
-
-    name: str
-    default: Any
-    group: str
-    help: str
-    flags: Tuple[str, ...] = ()
-    parse: Callable[[str], Any] = values.text
-    metavar: str = ""
-    show: Callable[[Any], str] = str
-    default_text: str = ""
-    variables_of_trac: Tuple[str, ...] = ()
-    choices: Tuple[str, ...] = ()
-    many: bool = False
-
-    @property
-    def is_switch(self) -> bool:
-        return self.parse in (values.boolean, values.negated)
-
-    @property
-    def key(self) -> str:
-        """The name that people write: 'no_template' for the attribute ``template``."""
-        return "no_" + self.name if self.parse is values.negated else self.name
-
-    @property
-    def option(self) -> str:
-        return "--" + self.key.replace("_", "-")
-
-    @property
-    def opposite(self) -> str:
-        """The option that takes a switch back, whatever the environment or a file says."""
-        name = self.name if self.parse is values.negated else "no_" + self.name
-        return "--" + name.replace("_", "-")
-
-    @property
-    def variables(self) -> Tuple[str, ...]:
-        """The environment variables that are read, the first that is not empty wins."""
-        return ("TRAC_SPAWN_" + self.key.upper(), *self.variables_of_trac)
-
-    def describe_default(self) -> str:
-        if self.default_text:
-            return self.default_text
-        if self.is_switch or self.default is None or self.many:
-            return ""
-        return self.show(self.default)
+PROCESS_MANAGERS = ("static", "dynamic", "ondemand")  # php-fpm's words
+DEFAULT_POOL = "trac"
 
 
 def usable_cpus() -> int:
@@ -119,25 +58,25 @@ def _switch(group: str, *flags: str, on: bool = False, **columns: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the program shall do. Times are seconds, sizes bytes, 0 means never or no limit.
-
-    ``sources`` says for each setting that is not at its default where its value came from.
+    """What one pool, or the master, shall do. Times are seconds, sizes bytes, 0 means never or
+    no limit. ``sources`` says for each value that is not a default where it came from.
     """
 
     socket: Optional[str] = _setting(
-        LISTENING, "-s", parse=values.socket_path, metavar="PATH",
+        LISTENING, "-s", scope=Scope.SINGLE_POOL, parse=values.socket_path, metavar="PATH",
         help="Listen on this Unix socket; @NAME is an abstract one.",
     )  # fmt: skip
     address: Optional[str] = _setting(
-        LISTENING, "-a", metavar="HOST", default_text="127.0.0.1",
+        LISTENING, "-a", scope=Scope.SINGLE_POOL, metavar="HOST", default_text="127.0.0.1",
         help="Listen on this IPv4 or IPv6 address; needs --port.",
     )  # fmt: skip
     port: Optional[int] = _setting(
-        LISTENING, "-p", parse=values.whole(0, 65535), metavar="PORT",
+        LISTENING, "-p", scope=Scope.SINGLE_POOL, parse=values.whole(0, 65535), metavar="PORT",
         help="Listen on this TCP port; 0 lets the kernel choose one.",
     )  # fmt: skip
     listen: Tuple[str, ...] = _setting(
         LISTENING, default=(), parse=values.listener, metavar="ADDRESS", many=True,
+        scope=Scope.SINGLE_POOL,
         help="Listen here as well: unix:/PATH, unix:@NAME, HOST:PORT, [V6]:PORT or fd://N; may be "
         "repeated (in the variable: separated by spaces).",
     )  # fmt: skip
@@ -158,14 +97,16 @@ class Settings:
 
     env: Optional[str] = _setting(
         APPLICATION, parse=values.path, metavar="PATH", variables_of_trac=("TRAC_ENV",),
+        scope=Scope.SINGLE_POOL,
         help="Serve this Trac environment.",
     )  # fmt: skip
     env_parent_dir: Optional[str] = _setting(
         APPLICATION, parse=values.path, metavar="PATH", variables_of_trac=("TRAC_ENV_PARENT_DIR",),
+        scope=Scope.SINGLE_POOL,
         help="Serve every Trac environment in this directory.",
     )  # fmt: skip
     app: Optional[str] = _setting(
-        APPLICATION, parse=values.callable_name, metavar="MODULE:CALLABLE",
+        APPLICATION, scope=Scope.SINGLE_POOL, parse=values.callable_name, metavar="MODULE:CALLABLE",
         help="Serve this WSGI application instead of Trac.",
     )  # fmt: skip
     env_index_template: Optional[str] = _setting(
@@ -179,13 +120,60 @@ class Settings:
         help="Variables for the template of the project list.",
     )  # fmt: skip
     base_url: Optional[str] = _setting(
-        APPLICATION, metavar="URL", variables_of_trac=("TRAC_BASE_URL",),
+        APPLICATION, scope=Scope.SINGLE_POOL, metavar="URL", variables_of_trac=("TRAC_BASE_URL",),
         help="URL of the site as visitors see it.",
+    )  # fmt: skip
+    warmup: Tuple[str, ...] = _setting(
+        APPLICATION, default=(), parse=values.url_path, metavar="/PAGE", many=True,
+        help="Request this page before visitors do, to fill caches; may be repeated (in the "
+        "variable: separated by spaces).",
+    )  # fmt: skip
+    warmup_strict: bool = _switch(
+        APPLICATION, help="Refuse to serve when a page of --warmup fails.",
+    )  # fmt: skip
+    clear_env: bool = _switch(
+        APPLICATION, help="Keep the environment variables of the master from the application.",
     )  # fmt: skip
 
     workers: int = _setting(
         WORKERS, "-n", "-F", default=lambda: usable_cpus() + 1, parse=values.whole(1, 2048),
         metavar="N", default_text="usable CPUs + 1", help="Worker processes.",
+    )  # fmt: skip
+    pm: str = _setting(
+        WORKERS, default="static", parse=values.one_of(*PROCESS_MANAGERS), metavar="KIND",
+        choices=PROCESS_MANAGERS,
+        help="How the number of workers follows the load: static is always --workers; dynamic "
+        "keeps spare ones; ondemand starts one when a request comes.",
+    )  # fmt: skip
+    # 0 in the next four: to be derived, by ``spawner.sizes``.
+    max_workers: int = _setting(
+        WORKERS, default=0, parse=values.whole(1, 2048), metavar="N", default_text="--workers",
+        help="Most workers that dynamic and ondemand start.",
+    )  # fmt: skip
+    start_workers: int = _setting(
+        WORKERS, default=0, parse=values.whole(1, 2048), metavar="N",
+        default_text="midway between --min-spare and --max-spare",
+        help="Workers that dynamic starts with.",
+    )  # fmt: skip
+    min_spare: int = _setting(
+        WORKERS, default=0, parse=values.whole(1, 2048), metavar="N",
+        default_text="a quarter of --max-workers", help="Fewest idle workers that dynamic keeps.",
+    )  # fmt: skip
+    max_spare: int = _setting(
+        WORKERS, default=0, parse=values.whole(1, 2048), metavar="N",
+        default_text="half of --max-workers", help="Most idle workers that dynamic keeps.",
+    )  # fmt: skip
+    idle_timeout: float = _setting(
+        WORKERS, default=10.0, parse=values.timeout, metavar="TIME", show=values.show_duration,
+        help="Idle time after which ondemand ends a worker.",
+    )  # fmt: skip
+    max_surge: int = _setting(
+        WORKERS, default=1, parse=values.whole(1, 2048), metavar="N",
+        help="Workers beyond their number while others are being replaced.",
+    )  # fmt: skip
+    startup_timeout: float = _setting(
+        WORKERS, default=60.0, parse=values.duration, metavar="TIME", show=values.show_duration,
+        help="Time for loading the application, and for a worker to become ready; 0 for no limit.",
     )  # fmt: skip
     max_requests: int = _setting(
         WORKERS, default=0, parse=values.whole(0), metavar="N", default_text="0, never",
@@ -202,6 +190,11 @@ class Settings:
     hard_memory: int = _setting(
         WORKERS, default=0, parse=values.size, metavar="SIZE", default_text="0, never",
         help="Replace a worker that has more private memory at once, even during a request.",
+    )  # fmt: skip
+    pool_memory: int = _setting(
+        WORKERS, default=0, parse=values.size, metavar="SIZE", default_text="0, no limit",
+        help="Memory of all workers together beyond which the largest idle one is replaced and "
+        "none is added.",
     )  # fmt: skip
     max_age: float = _setting(
         WORKERS, default=0.0, parse=values.duration, metavar="TIME", default_text="0, never",
@@ -224,8 +217,25 @@ class Settings:
         help="Time for the web server to deliver a whole request.",
     )  # fmt: skip
     keep_alive_timeout: float = _setting(
-        REQUESTS, default=60.0, parse=values.timeout, metavar="TIME", show=values.show_duration,
+        REQUESTS, default=75.0, parse=values.timeout, metavar="TIME", show=values.show_duration,
         help="Close a kept-open connection that has been idle for this long.",
+    )  # fmt: skip
+
+    request_timeout: float = _setting(
+        REQUESTS, default=0.0, parse=values.duration, metavar="TIME", default_text="0, never",
+        help="Interrupt a request that takes longer, log its stack and replace the worker.",
+    )  # fmt: skip
+    kill_after: float = _setting(
+        REQUESTS, default=5.0, parse=values.timeout, metavar="TIME", show=values.show_duration,
+        help="Kill a worker that --request-timeout has interrupted in vain for this long.",
+    )  # fmt: skip
+    slow_after: float = _setting(
+        REQUESTS, default=0.0, parse=values.duration, metavar="TIME", default_text="0, never",
+        help="Log the stack of a request that takes longer, and let it go on.",
+    )  # fmt: skip
+    slow_log: Optional[str] = _setting(
+        REQUESTS, parse=values.path, metavar="FILE", default_text="the ordinary log",
+        help="Write what --slow-after finds to this file.",
     )  # fmt: skip
 
     user: Optional[str] = _setting(
@@ -249,58 +259,105 @@ class Settings:
         help="File mode creation mask of the application, octal.",
     )  # fmt: skip
     rlimit_files: Optional[int] = _setting(
-        PRIVILEGES, parse=values.limit, metavar="N", help="Open files of a process, or unlimited.",
+        PRIVILEGES, parse=values.limit, metavar="N", show=values.show_limit,
+        scope=Scope.MASTER,
+        help="Open files of a process, or unlimited.",
     )  # fmt: skip
     rlimit_core: Optional[int] = _setting(
-        PRIVILEGES, parse=values.size_limit, metavar="SIZE",
+        PRIVILEGES, parse=values.size_limit, metavar="SIZE", show=values.show_size_limit,
+        scope=Scope.MASTER,
         help="Size of a core dump, or unlimited.",
     )  # fmt: skip
 
+    config: Optional[str] = _setting(
+        RUNNING, "-f", scope=Scope.COMMAND, parse=values.path, metavar="FILE",
+        help="Read settings from this file, described in trac-spawn.conf(5).",
+    )  # fmt: skip
     daemonize: bool = _switch(
-        RUNNING, "-D", help="Go to the background once the workers are ready.",
+        RUNNING, "-D", scope=Scope.MASTER, help="Go to the background once the workers are ready.",
     )  # fmt: skip
     pidfile: Optional[str] = _setting(
-        RUNNING, "-P", parse=values.path, metavar="FILE", help="Write the process id here.",
+        RUNNING, "-P", parse=values.path, metavar="FILE",
+        scope=Scope.MASTER,
+        help="Write the process id here.",
     )  # fmt: skip
     log_file: Optional[str] = _setting(
-        RUNNING, parse=values.path, metavar="FILE",
+        RUNNING, scope=Scope.MASTER, parse=values.path, metavar="FILE",
         default_text="standard error, or syslog with -D",
         help="Log to this file; USR1 reopens it.",
     )  # fmt: skip
     log_level: str = _setting(
         RUNNING, default="info", parse=values.one_of(*LOG_LEVELS), metavar="LEVEL",
+        scope=Scope.MASTER,
         choices=LOG_LEVELS, help="Least severity that is logged: " + ", ".join(LOG_LEVELS) + ".",
+    )  # fmt: skip
+    control: Optional[str] = _setting(
+        RUNNING, scope=Scope.MASTER, parse=values.path, metavar="PATH",
+        default_text="beside the pid file, or in the runtime folder",
+        help="Unix socket on which trac-spawnctl talks to the master.",
+    )  # fmt: skip
+    watch: bool = _switch(
+        RUNNING, help="Reload when code, plugins, trac.ini or templates change.",
     )  # fmt: skip
     stop_timeout: float = _setting(
         RUNNING, default=30.0, parse=values.duration, metavar="TIME", show=values.show_duration,
+        scope=Scope.MASTER,
         help="Time for running requests to finish when stopping; then workers are killed.",
     )  # fmt: skip
-    debug: bool = _switch(RUNNING, help="Show the traceback of an error at start-up.")
-    check: bool = _switch(RUNNING, help="Check the configuration and exit.")
+    debug: bool = _switch(RUNNING,
+        scope=Scope.MASTER,
+        help="Show the traceback of an error at start-up.")
+    check: bool = _switch(RUNNING, scope=Scope.COMMAND, help="Check the configuration and exit.")
+    print_config: bool = _switch(
+        RUNNING, scope=Scope.COMMAND,
+        help="Print the settings in force, and where each came from, as a file for -f; and exit.",
+    )  # fmt: skip
     demo: bool = _switch(
-        RUNNING, help="Create a Trac environment to try out and show it on a local web page.",
+        RUNNING,
+        scope=Scope.COMMAND,
+        help="Create a Trac environment to try out and show it on a local web page.",
     )  # fmt: skip
 
+    #: Of the pool; what a file's section [pool NAME] says.
+    name: str = DEFAULT_POOL
+    #: The env[NAME] lines of a file, for the application.
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
     sources: Mapping[str, Source] = dataclasses.field(default_factory=dict, compare=False)
 
     def source(self, name: str) -> Source:
         """Where the value of the setting ``name`` came from."""
         return self.sources.get(name, Source(Rank.DEFAULT, BY_NAME[name].option))
 
+    def blame(self, message: str) -> str:
+        """``message`` with the variable or line in place of a leading option, if that said it.
+
+        Who looks at one value, such as a user's name, cannot know who gave it and names the option.
+        """
+        match = re.match("--([a-z-]+)(?=[: ])", message)
+        name = match[1].replace("-", "_") if match else ""
+        if match is None or name not in self.sources:
+            return message
+        return self.source(name).name + message[match.end() :]
+
     def listeners(self) -> Tuple[Address, ...]:
         """All addresses to listen on, -s or -a/-p first.
 
         Raises BootError (EX_USAGE), naming the option or variable, for text that is no address.
         """
+        return tuple(address for _, address in self.named_listeners())
+
+    def named_listeners(self) -> Tuple[Tuple[Source, Address], ...]:
+        """As ``listeners``, each with where it was said."""
         from spawner.addresses import parse_address  # not needed for --version
 
-        addresses = []
+        found = []
         for name, text in self._listening_texts():
+            source = self.source(name)
             try:
-                addresses.append(parse_address(text))
+                found.append((source, parse_address(text)))
             except ValueError as error:
-                raise BootError(f"{self.source(name).name}: {error}", os.EX_USAGE) from None
-        return tuple(addresses)
+                raise BootError(f"{source.name}: {error}", os.EX_USAGE) from None
+        return tuple(found)
 
     def _listening_texts(self) -> Iterable[Tuple[str, str]]:
         if self.socket is not None:
@@ -312,8 +369,9 @@ class Settings:
             yield "listen", text
 
 
-SETTINGS = tuple(
-    Setting(
+#: Every row, by the name of the attribute.
+BY_NAME = {
+    field.name: Setting(
         name=field.name,
         default=field.default_factory()
         if field.default_factory is not dataclasses.MISSING
@@ -322,5 +380,6 @@ SETTINGS = tuple(
     )
     for field in dataclasses.fields(Settings)
     if field.metadata
-)
-BY_NAME = {setting.name: setting for setting in SETTINGS}
+}
+#: What people can give.
+SETTINGS = tuple(setting for setting in BY_NAME.values() if setting.name not in UPCOMING)

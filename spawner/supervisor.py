@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import selectors
 import signal
 import time
+from collections import Counter
 from typing import Callable, Iterator, Optional
 
 from spawner.children import (
@@ -15,13 +17,13 @@ from spawner.children import (
     fork_child,
     send_signal,
 )
+from spawner.hardmemory import HardMemory
 from spawner.lifecycle import Event
 from spawner.pool import Backoff, WorkerState, plan
-from spawner.template import run_template, run_worker
+from spawner.template import reported_failure, run_template, run_worker
 from spawner.workplace import Workplace
 from workers.channel import Channel, Message
 from workers.errors import BootError
-from workers.recycling import private_memory, resident_memory
 
 log = logging.getLogger("trac-spawn")
 
@@ -29,8 +31,6 @@ log = logging.getLogger("trac-spawn")
 SURGE = 1
 #: A worker that was told to end at once and has not after this many seconds is killed.
 KILL_AFTER = 5.0
-#: How often the memory of the workers is looked at when --hard-memory is set, in seconds.
-MEMORY_INTERVAL = 0.5
 #: A start that fails this often in a row, without saying why, has failed for good at first start-up.
 SILENT_FAILURES = 3
 
@@ -54,15 +54,17 @@ class Supervisor:
         self.generation = 0
         #: Why the pool never became ready.
         self.failure: Optional[BootError] = None
-        #: What a child has said of its own failure before it ends.
-        self._reported: Optional[BootError] = None
+        #: How many workers were recycled, by the first word of the reason.
+        self.recycled: Counter[str] = Counter()
         self._template: Optional[TemplateHandle] = None
         self._without_template = not workplace.settings.template
         self._workers: dict[int, WorkerHandle] = {}
         self._backoff = Backoff()
         self._serving = True
         self._was_ready = False
-        self._memory_due = 0.0
+        #: While stopping: connections may be left in the queue, and no worker saw its end yet.
+        self._queue_waits = False
+        self._memory = HardMemory(workplace.settings.hard_memory)
         self._logged_traceback = ""
 
     # -- towards the wanted number ---------------------------------------------------------------
@@ -70,8 +72,7 @@ class Supervisor:
     def balance(self) -> None:
         """Take the next step towards the wanted number of ready workers; called after every event."""
         if not self._serving:
-            if self.empty:
-                self._happen(Event.POOL_EMPTY)
+            self._finish()
             return
         steps = plan(list(self._workers.values()), self.target, SURGE)
         for worker in steps.retire:
@@ -80,21 +81,31 @@ class Supervisor:
             return
         if not self._without_template and self._template is None:
             self._start_template()
-        for _ in range(steps.spawn if self._can_spawn else 0):
+        # Leaving workers keep their slots, and those that leave slowly may be many.
+        room = self._workplace.scoreboard.slots - len(self._workers)
+        for _ in range(min(steps.spawn, room) if self._can_spawn else 0):
             if not self._spawn():
                 break
         if not self._was_ready and self.ready_workers >= self.target:
             self._was_ready = True
             self._happen(Event.POOL_READY)
 
+    def _finish(self) -> None:
+        """While stopping: once the last worker is gone, and the queue is answered, let all end."""
+        if self._workers:
+            return
+        if self._queue_waits and self._can_spawn and self._spawn():
+            (worker,) = self._workers.values()
+            log.info("%s answers what the last one has left in the queue", worker.describe())
+            self._drain_worker(worker)
+            return
+        self._dismiss_template()
+        if self._template is None:
+            self._happen(Event.POOL_EMPTY)
+
     @property
     def ready_workers(self) -> int:
         return sum(worker.state is WorkerState.READY for worker in self._workers.values())
-
-    @property
-    def empty(self) -> bool:
-        """No child of this pool is left."""
-        return not self._workers and self._template is None
 
     @property
     def _can_spawn(self) -> bool:
@@ -103,13 +114,20 @@ class Supervisor:
     def _retire(self, worker: WorkerHandle) -> None:
         worker.reason = worker.reason or "one worker fewer"
         worker.state = WorkerState.LEAVING
-        log.info("%s recycled: %s", worker.describe(), worker.reason)
+        self._count_recycled(worker, worker.reason)
         worker.tell("retire")
+
+    def _count_recycled(self, worker: WorkerHandle, reason: str) -> None:
+        log.info("%s recycled: %s", worker.describe(), reason)
+        self.recycled[reason.partition(" (")[0]] += 1
 
     # -- starting children -----------------------------------------------------------------------
 
     def _start_template(self) -> None:
-        ours, theirs = Channel.pair()
+        ends = self._open_channel("a template")
+        if ends is None:
+            return
+        ours, theirs = ends
         generation = self.generation + 1
 
         def body() -> None:
@@ -121,13 +139,16 @@ class Supervisor:
         if pid is None:
             return
         self.generation = generation
-        self._template = TemplateHandle(generation, ours, pid)
-        self._listen_to(ours, self._hear_template)
+        self._template = template = TemplateHandle(generation, ours, pid)
+        self._listen_to(ours, lambda: self._hear_template(template))
 
     def _spawn(self) -> bool:
         """Ask for one more worker; False when that is not possible now."""
         number = next(n for n in range(1, len(self._workers) + 2) if n not in self._workers)
-        ours, theirs = Channel.pair()
+        ends = self._open_channel(f"worker {number}")
+        if ends is None:
+            return False
+        ours, theirs = ends
         slot = self._workplace.scoreboard.slot(number)
         slot.clear()
         worker = WorkerHandle(number, self.generation or 1, ours, slot)
@@ -158,13 +179,21 @@ class Supervisor:
         worker.pid = pid
         return pid is not None
 
+    def _open_channel(self, what: str) -> Optional[tuple[Channel, Channel]]:
+        try:
+            return Channel.pair()
+        except OSError as error:
+            failure = BootError(f"no channel: {error.strerror}", os.EX_OSERR)
+            self._start_failed(what, time.monotonic(), failure)
+            return None
+
     def _fork(self, body: Callable[[], None], what: str, ours: Channel, theirs: Channel) -> Optional[int]:
         try:
             return fork_child(body)
         except OSError as error:
-            delay = self._backoff.failed(time.monotonic())
-            log.error("cannot fork %s: %s; next try in %.1f s", what, error.strerror, delay)
             ours.close()
+            failure = BootError(f"cannot fork: {error.strerror}", os.EX_OSERR)
+            self._start_failed(what, time.monotonic(), failure)
             return None
         finally:
             theirs.close()
@@ -190,60 +219,78 @@ class Supervisor:
     @staticmethod
     def _messages(channel: Channel) -> Iterator[Optional[Message]]:
         """What has arrived; None last, when the other end is closed."""
+        # Closed ones too: of one batch of events, an earlier one may have closed it.
         while channel.fileno() >= 0:
             try:
-                message, _ = channel.receive()
+                message, descriptors = channel.receive()
             except BlockingIOError:
                 return
+            for descriptor in descriptors:
+                os.close(descriptor)  # no child has any to give: the master must not fill up
             yield message
             if message is None:
                 return
 
-    def _hear_template(self) -> None:
-        template = self._template
-        assert template is not None
-        for message in self._messages(template.channel):
-            if message is None:
-                self._stop_listening_to(template.channel)
-            elif message["event"] == "ready":
-                template.ready = True
-                self._backoff.succeeded()
-                log.info("%s ready", template.describe())
-            elif message["event"] == "unsafe":
-                self._without_template = True
-                log.warning(
-                    "%s: the loaded application is not safe to fork, so each worker loads it by"
-                    " itself: %s", template.describe(), "; ".join(message["reasons"]),
-                )  # fmt: skip
-            elif message["event"] == "failed":
-                self._note_failure(message)
+    def _hear_template(self, template: TemplateHandle) -> None:
+        try:
+            for message in self._messages(template.channel):
+                if message is None:
+                    self._stop_listening_to(template.channel)
+                else:
+                    self._obey_template(template, message)
+        except (KeyError, TypeError, ValueError) as error:
+            self._distrust(template.describe(), template.pid, error)
+
+    def _obey_template(self, template: TemplateHandle, message: Message) -> None:
+        if message["event"] == "ready":
+            template.ready = True
+            log.info("%s ready", template.describe())
+        elif message["event"] == "unsafe":
+            self._without_template = True
+            log.warning(
+                "%s: the loaded application is not safe to fork, so each worker loads it by"
+                " itself: %s", template.describe(), "; ".join(message["reasons"]),
+            )  # fmt: skip
+        elif message["event"] == "failed":
+            template.failure = reported_failure(message)
 
     def _hear_worker(self, worker: WorkerHandle) -> None:
-        for message in self._messages(worker.channel):
-            if message is None:
-                self._lost_contact(worker)
-            elif message["event"] == "spawned":
-                worker.pid = message["pid"]
-            elif message["event"] == "ready" and worker.state is WorkerState.STARTING:
-                worker.state = WorkerState.READY
-                self._backoff.succeeded()
-                log.info("%s ready", worker.describe())
-            elif message["event"] == "recycle" and not worker.worn:
-                worker.reason = message["reason"]
-            elif message["event"] == "failed":
-                self._note_failure(message)
+        try:
+            for message in self._messages(worker.channel):
+                if message is None:
+                    self._lost_contact(worker)
+                else:
+                    self._obey_worker(worker, message)
+        except (KeyError, TypeError, ValueError) as error:
+            self._distrust(worker.describe(), worker.pid, error)
 
-    def _note_failure(self, message: Message) -> None:
-        self._reported = BootError(
-            message["message"], message["exit_code"], message["traceback"], message["unexpected"]
-        )
+    def _obey_worker(self, worker: WorkerHandle, message: Message) -> None:
+        if message["event"] == "spawned" and worker.pid is None:
+            worker.pid = message["sender"]
+        elif message["event"] == "ready" and worker.state is WorkerState.STARTING:
+            worker.state = WorkerState.LEAVING if worker.drains else WorkerState.READY
+            self._backoff.succeeded()
+            if self._template is not None and self._template.generation == worker.generation:
+                self._template.proven = True
+            log.info("%s ready", worker.describe())
+        elif message["event"] == "recycle" and not worker.worn:
+            worker.reason = message["reason"]
+        elif message["event"] == "failed":
+            worker.failure = reported_failure(message)
+
+    @staticmethod
+    def _distrust(who: str, pid: Optional[int], error: Exception) -> None:
+        """The application has written to what is not its own; that must not end the master."""
+        log.error("%s sends what is no message, so it is killed: %r", who, error)
+        if pid is not None:
+            send_signal(pid, signal.SIGKILL)
 
     def _lost_contact(self, worker: WorkerHandle) -> None:
         self._stop_listening_to(worker.channel)
         if worker.pid is None:
             # It never came to life: its template ended, or could not fork.
             del self._workers[worker.number]
-            self._start_failed(worker.describe(), "was not born")
+            self._start_failed(worker.describe(), worker.born, worker.failure, "was not born")
         elif worker.kill_at is None:
             # It is about to be reaped; or the application has closed what it should not have.
             worker.kill_at = time.monotonic() + KILL_AFTER
@@ -254,39 +301,39 @@ class Supervisor:
         """A child was reaped; False when it is none of this pool's."""
         template = self._template
         if template is not None and template.pid == pid:
-            self._hear_template()  # its last words
+            self._hear_template(template)  # its last words
             self._template_ended(template, status)
             return True
-        for worker in self._workers.values():
-            if worker.pid is None:
-                self._hear_worker_if_open(worker)
+        # A copy: one that was not born is struck off the list when its end is heard of.
+        for worker in list(self._workers.values()):
+            if worker.pid in (None, pid):
+                self._hear_worker(worker)
             if worker.pid == pid:
-                self._hear_worker_if_open(worker)
                 self._worker_ended(worker, status)
                 return True
         return False
-
-    def _hear_worker_if_open(self, worker: WorkerHandle) -> None:
-        if worker.channel.fileno() >= 0:
-            self._hear_worker(worker)
 
     def _template_ended(self, template: TemplateHandle, status: int) -> None:
         self._stop_listening_to(template.channel)
         self._template = None
         if not self._serving or self._without_template:
             return
-        if template.ready:
+        if template.proven:
             log.warning("%s died: %s", template.describe(), describe_status(status))
         else:
-            self._start_failed(template.describe(), describe_status(status))
+            how = f"died early: {describe_status(status)}"
+            self._start_failed(template.describe(), template.born, template.failure, how)
 
     def _worker_ended(self, worker: WorkerHandle, status: int) -> None:
         self._stop_listening_to(worker.channel)
         del self._workers[worker.number]
         slot = worker.slot.snapshot()
         if worker.state is WorkerState.STARTING:
-            self._start_failed(worker.describe(), describe_status(status))
+            how = f"died before it was ready: {describe_status(status)}"
+            self._start_failed(worker.describe(), worker.born, worker.failure, how)
         elif worker.state is WorkerState.LEAVING and status == 0:
+            # Nobody new gets into the queue, so whoever saw its end saw it for all.
+            self._queue_waits = self._queue_waits and not worker.drains
             log.info("%s left after %d requests", worker.describe(), slot.requests)
         else:
             log.warning(
@@ -294,22 +341,22 @@ class Supervisor:
                 slot.requests, ", in the middle of one" if slot.busy else "",
             )  # fmt: skip
 
-    def _start_failed(self, who: str, how: str) -> None:
+    def _start_failed(self, who: str, born: float, failure: Optional[BootError], how: str = "") -> None:
         """A child ended before it was ready: say why once, and try again later and later."""
+        self._queue_waits = False
         if not self._serving:
             return
-        failure, self._reported = self._reported, None
-        delay = self._backoff.failed(time.monotonic())
+        delay = self._backoff.failed(time.monotonic(), born)
         # Without a word it may have been killed by chance, so that gets another try.
         final = failure is not None or self._backoff.failures >= SILENT_FAILURES
-        if failure is None:
-            failure = BootError(f"{who} died before it was ready: {how}")
+        why = f"cannot start: {failure}" if failure else how
+        failure = failure or BootError(f"{who} {how}")
         self._log_traceback_once(failure)
         if final and not self._was_ready:
-            self.failure = failure
+            self.failure = self.failure or failure
             self._happen(Event.POOL_FAILED)
         else:
-            log.error("%s cannot start: %s; next try in %.1f s", who, failure, delay)
+            log.error("%s %s; next try in %.1f s", who, why, delay)
 
     def _log_traceback_once(self, failure: BootError) -> None:
         if failure.unexpected and failure.traceback != self._logged_traceback:
@@ -319,24 +366,32 @@ class Supervisor:
     # -- ending ----------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Every worker answers what is queued, then leaves; no more are started."""
+        """Every worker answers what is queued, then leaves; none are started but for the queue's sake."""
         self._serving = False
-        self._dismiss_template()
+        # A template stays until then: the last worker may die with connections left in the queue.
+        self._queue_waits = self._was_ready
+        if not self._can_spawn:
+            self._dismiss_template()
         for worker in self._workers.values():
-            worker.tell("drain")
-            if worker.state is WorkerState.STARTING and self._without_template:
-                worker.signal(signal.SIGTERM)  # still loading: it has nothing to answer yet
+            self._drain_worker(worker)
+
+    def _drain_worker(self, worker: WorkerHandle) -> None:
+        worker.drains = worker.state is not WorkerState.LEAVING
+        worker.tell("drain")
+        if worker.state is WorkerState.READY:
             worker.state = WorkerState.LEAVING
+        elif self._without_template and not self._was_ready:
+            worker.signal(signal.SIGTERM)  # still loading: nobody has been served yet
 
     def _dismiss_template(self) -> None:
-        if self._template is not None:
+        if self._template is not None and self._template.channel.fileno() >= 0:
             # An idle one leaves at the end of its channel, and a loading one by the signal.
             self._stop_listening_to(self._template.channel)
             send_signal(self._template.pid, signal.SIGTERM)
 
     def terminate(self) -> None:
         """Every child ends now, requests or not."""
-        self._serving = False
+        self._serving = self._queue_waits = False
         self._dismiss_template()
         for worker in self._workers.values():
             self._terminate_worker(worker)
@@ -369,8 +424,8 @@ class Supervisor:
         now = time.monotonic()
         if self._serving and self._backoff.remaining(now):
             deadlines.append(now + self._backoff.remaining(now))
-        if self._workplace.settings.hard_memory and self._workers:
-            deadlines.append(self._memory_due)
+        if self._workers:
+            deadlines.append(self._memory.due)
         return min(deadlines, default=float("inf"))
 
     def check_clock(self) -> None:
@@ -381,22 +436,14 @@ class Supervisor:
                 log.warning("%s does not end by itself: killed", worker.describe())
                 worker.signal(signal.SIGKILL)
                 worker.kill_at = None
-        if self._workplace.settings.hard_memory and now >= self._memory_due:
-            self._memory_due = now + MEMORY_INTERVAL
-            for worker in self._workers.values():
-                self._check_memory(worker)
+        self._check_memory(now)
 
-    def _check_memory(self, worker: WorkerHandle) -> None:
-        """--hard-memory: end a worker that is over it, in the middle of a request if need be."""
-        limit = self._workplace.settings.hard_memory
-        if worker.pid is None or worker.kill_at is not None:
-            return
-        try:
-            if resident_memory(worker.pid) <= limit:
-                return
-            private = private_memory(worker.pid)
-        except (OSError, IndexError):
-            return  # it is ending
-        if private > limit:
-            log.warning("%s recycled: hard-memory (%d MiB private)", worker.describe(), private >> 20)
-            self._terminate_worker(worker)
+    def _check_memory(self, now: float) -> None:
+        for worker, reason in self._memory.exceeding(self._workers.values(), now):
+            if worker.state is WorkerState.STARTING:
+                # Loading alone takes more: to recycle it would be to try for ever.
+                worker.failure = BootError(f"{reason} before its first request", os.EX_CONFIG)
+                worker.signal(signal.SIGKILL)
+            else:
+                self._count_recycled(worker, reason)
+                self._terminate_worker(worker)

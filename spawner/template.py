@@ -13,6 +13,7 @@ from setproctitle import setproctitle
 
 from spawner import forksafety
 from spawner.children import fork_child
+from spawner.daemon import detach_output
 from spawner.workplace import Workplace
 from workers import prctl
 from workers.application import Application
@@ -38,10 +39,7 @@ def run_template(workplace: Workplace, generation: int, channel: Channel) -> Non
     if reasons:
         channel.send({"event": "unsafe", "reasons": reasons})
         return
-    # What is garbage now would be copied into every worker; what is not will never be garbage.
-    # Frozen, it is skipped by every collection to come: Trac runs a full one in each request.
-    gc.collect()
-    gc.freeze()
+    _settle(workplace)
     channel.send({"event": "ready"})
     setproctitle(f"trac-spawn: template gen {generation}")
     while True:
@@ -59,16 +57,25 @@ def run_worker(workplace: Workplace, number: int, generation: int, channel: Chan
     """The body of a worker without a template: it loads the application by itself."""
     setproctitle(f"trac-spawn: worker {number} gen {generation} loading")
     _prepare_signals()
-    channel.send({"event": "spawned", "pid": os.getpid()})
+    channel.send({"event": "spawned"})
     try:
         workplace.drop_privileges()
         _die_with_master(workplace)
         application = workplace.load()
     except BootError as error:
         report_failure(channel, error)
+    _settle(workplace)
+    workplace.work(application, number, generation, channel)
+
+
+def _settle(workplace: Workplace) -> None:
+    """The application is loaded: what it has said of that was for whoever started the program."""
+    if workplace.settings.daemonize:
+        detach_output()
+    # What is garbage now would be copied into every worker; what is not will never be garbage.
+    # Frozen, it is skipped by every collection to come: Trac runs a full one in each request.
     gc.collect()
     gc.freeze()
-    workplace.work(application, number, generation, channel)
 
 
 def report_failure(channel: Channel, error: BootError) -> NoReturn:
@@ -83,6 +90,13 @@ def report_failure(channel: Channel, error: BootError) -> NoReturn:
         }
     )
     raise SystemExit(error.exit_code)
+
+
+def reported_failure(message: Message) -> BootError:
+    """In the master: what a child has said by report_failure(). Raises KeyError for anything else."""
+    return BootError(
+        message["message"], message["exit_code"], message["traceback"], message["unexpected"]
+    )
 
 
 def _prepare_signals() -> None:
@@ -109,7 +123,7 @@ def _fork_worker(
 
     def worker(parent: int) -> None:
         if workplace.wait_for_adoption(parent):
-            end.send({"event": "spawned", "pid": os.getpid()})
+            end.send({"event": "spawned"})
             workplace.work(application, message["number"], message["generation"], end)
 
     def between() -> None:
@@ -119,5 +133,8 @@ def _fork_worker(
         pid = fork_child(between)
     except OSError:
         log.exception("cannot fork worker %s", message["number"])
-    else:
+        return
+    try:
         os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # the application ignores SIGCHLD, so the kernel reaps

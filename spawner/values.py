@@ -115,6 +115,13 @@ def path(given: str) -> str:
     return os.path.abspath(given)
 
 
+def url_path(given: str) -> str:
+    """The path of a request, with a query if need be, as it would follow the host in a URL."""
+    if not re.fullmatch("/[!-~]*", given):
+        raise ValueError(f"{given!r} is no path of a URL, such as /wiki or /report/1?max=5")
+    return given
+
+
 def socket_path(given: str) -> str:
     """A Unix socket: a path, made absolute, or the name of an abstract one behind '@'."""
     place = given[len("unix:") :] if given.startswith("unix:") else given
@@ -162,12 +169,22 @@ def show_size(number: int) -> str:
 
 
 def show_duration(seconds: float) -> str:
-    return f"{math.floor(seconds)}s" if seconds == math.floor(seconds) else f"{seconds}s"
+    # The longest times have more digits than ``duration`` takes.
+    number, unit = (seconds, "s") if seconds < 1e9 else (seconds / 86400, "d")
+    return f"{math.floor(number)}{unit}" if number == math.floor(number) else f"{number:.12g}{unit}"
 
 
 def show_share(part: float) -> str:
-    return f"{part * 100:g}%"
+    return f"{part * 100:.12g}%"
 
 
 def show_octal(mode: int) -> str:
     return f"{mode:04o}"
+
+
+def show_limit(number: int) -> str:
+    return "unlimited" if number == UNLIMITED else str(number)
+
+
+def show_size_limit(number: int) -> str:
+    return "unlimited" if number == UNLIMITED else show_size(number)

@@ -16,6 +16,7 @@ from workers import application, prctl
 from workers.application import Application, ApplicationSpec
 from workers.channel import Channel
 from workers.connection import Ceilings
+from workers.errors import BootError
 from workers.handoff import Handoff
 from workers.recycling import RecyclingLimits
 from workers.scoreboard import Scoreboard
@@ -43,6 +44,12 @@ class Workplace:
             settings.umask,
             core_dumps=settings.rlimit_core is not None,
         )
+        if settings.max_memory and not os.path.exists("/proc/self/statm"):
+            raise BootError(
+                "--max-memory: there is no /proc behind --chroot, which tells how much memory a"
+                " worker has; mount one there, or leave out --max-memory",
+                os.EX_CONFIG,
+            )
 
     def load(self) -> Application:
         """The application, its caches filled. Raises BootError."""

@@ -10,10 +10,12 @@ import importlib
 import io
 import logging
 import os
+import pwd
+import re
 import sys
 import traceback
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Iterable, Optional
+from typing import TYPE_CHECKING, Any, Iterator, Optional, Sequence
 
 from workers.environ import make_environ
 from workers.errors import BootError
@@ -40,6 +42,9 @@ WARM_UP_PATHS = (
 )
 #: A parent directory can hold hundreds of environments; opening each costs memory and start-up time.
 WARM_ENVIRONMENTS = 16
+
+#: Some of Trac's messages are meant for a web page.
+_HTML_TAG = re.compile(r"</?[a-z]+>")
 
 #: Trac's own settings for a request, by the environ key that carries each.
 _TRAC_KEYS = {
@@ -100,6 +105,7 @@ class Application:
         if main is None:
             return
         from trac.db.api import DatabaseManager
+        from trac.db.pool import ConnectionPool
         from trac.versioncontrol.api import RepositoryManager
 
         for environment in list(main.env_cache.values()):
@@ -111,6 +117,8 @@ class Application:
             # [trac] base_url, Trac takes these from the first request that it sees.
             for name in ("abs_href", "href"):
                 vars(environment).pop(name, None)
+        # All pools are one, in which an environment that failed to open has left its connection.
+        ConnectionPool(0, None).shutdown()
 
 
 def load(spec: ApplicationSpec, ahead: bool = True) -> Application:
@@ -167,8 +175,11 @@ def _open_ahead(spec: ApplicationSpec) -> tuple[str, ...]:
         _open_environment(spec.env)
         return WARM_UP_PATHS
     assert spec.env_parent_dir is not None
-    paths = ["/"]  # the index of the environments
-    for name in _open_environments(spec.env_parent_dir):
+    names = _environment_names(spec.env_parent_dir)
+    paths: list[str] = []
+    if len(names) <= WARM_ENVIRONMENTS:
+        paths.append("/")  # the index of the environments, which opens every one of them
+    for name in _open_environments(spec.env_parent_dir, names):
         paths += [f"/{name}{path}" for path in WARM_UP_PATHS]
     return tuple(paths)
 
@@ -179,30 +190,46 @@ def _open_environment(path: str) -> None:
     from trac.env import open_environment
 
     try:
+        _try_to_read(path)
         open_environment(path, use_cache=True)
+    except BootError:
+        raise
     except TracError as error:
         # Trac's own words say what to do, "Run: trac-admin PATH upgrade" among them.
-        raise BootError(f"Trac environment {path}: {_said(error)}", os.EX_CONFIG) from error
+        words = _HTML_TAG.sub("", _on_one_line(error))
+        raise BootError(f"Trac environment {path}: {words}", os.EX_CONFIG) from error
     except PermissionError as error:
         raise BootError(
-            f"Trac environment {path}: {error.strerror}: {error.filename} (the user that trac-spawn"
-            " runs as must be able to read and write it)",
+            f"Trac environment {path}: {error.strerror}: {error.filename} (the user {_our_user()}"
+            " must be able to read and write the environment)",
             os.EX_NOPERM,
         ) from error
     except Exception as error:
         raise _failed(f"Trac environment {path} cannot be opened", error) from error
 
 
-def _open_environments(parent: str) -> list[str]:
+def _try_to_read(path: str) -> None:
+    """Trac calls a file that it may not read missing. Raises PermissionError, BootError."""
+    for name in ("VERSION", os.path.join("conf", "trac.ini")):
+        try:
+            open(os.path.join(path, name), "rb").close()
+        except PermissionError:
+            raise
+        except OSError as error:
+            raise BootError(
+                f"Trac environment {path}: {error.strerror}: {error.filename}", os.EX_NOINPUT
+            ) from error
+
+
+def _open_environments(parent: str, names: Sequence[str]) -> list[str]:
     """Open the environments below ``parent``, up to a limit; names of those that could be opened.
 
     A broken one does not keep the others from being served: Trac shows its error to its visitors.
     """
     opened: list[str] = []
-    for name in _environment_names(parent):
-        if len(opened) == WARM_ENVIRONMENTS:
-            log.info("only the first %d environments are loaded ahead", WARM_ENVIRONMENTS)
-            break
+    if len(names) > WARM_ENVIRONMENTS:
+        log.info("only the first %d of %d environments are loaded ahead", WARM_ENVIRONMENTS, len(names))
+    for name in names[:WARM_ENVIRONMENTS]:
         try:
             _open_environment(os.path.join(parent, name))
         except BootError as error:
@@ -212,23 +239,50 @@ def _open_environments(parent: str) -> list[str]:
     return opened
 
 
-def _environment_names(parent: str) -> Iterable[str]:
+def _environment_names(parent: str) -> list[str]:
     try:
         names = sorted(os.listdir(parent))
     except OSError as error:
         raise BootError(
             f"environment parent directory {parent}: {error.strerror}", os.EX_NOINPUT
         ) from error
-    return (name for name in names if os.path.isfile(os.path.join(parent, name, "VERSION")))
+    return [name for name in names if os.path.isfile(os.path.join(parent, name, "VERSION"))]
+
+
+def _our_user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _on_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _said(error: BaseException) -> str:
     """An exception's type and words on one line."""
-    return f"{type(error).__name__}: " + " ".join(str(error).split())
+    return f"{type(error).__name__}: {_on_one_line(error)}"
+
+
+def _closed_directories() -> Iterator[str]:
+    """Where Python looks for modules and this user may not, so that they seem to be missing."""
+    for path in sys.path:
+        try:
+            os.scandir(path).close()
+        except PermissionError:
+            yield path
+        except OSError:
+            continue
 
 
 def _failed(what: str, error: Exception) -> BootError:
     """A missing module names itself; whatever else went wrong in foreign code needs its traceback."""
+    closed = ", ".join(_closed_directories()) if isinstance(error, ImportError) else ""
+    if closed:
+        return BootError(
+            f"{what}: {_said(error)} (the user {_our_user()} may not read {closed})", os.EX_NOPERM
+        )
     return BootError(
         f"{what}: {_said(error)}",
         os.EX_SOFTWARE,

@@ -6,14 +6,19 @@ the stream is a message too: it says that the process at the other end is gone, 
 
 from __future__ import annotations
 
+import array
 import json
 import socket
+import struct
 from typing import Any, Optional, Sequence
 
-#: A message with a traceback in it is cut to this many bytes of text, so that it always fits.
-TEXT_CEILING = 32_768
+#: A text in a message is cut to this many characters. JSON makes up to 12 bytes of one, and two
+#: texts (an error and its traceback) fit into a socket's default send buffer of 212,992.
+TEXT_CEILING = 8_192
 _MESSAGE_CEILING = 262_144
 _DESCRIPTORS_CEILING = 64
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
+_ANCILLARY = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4 * _DESCRIPTORS_CEILING)
 
 Message = dict[str, Any]
 
@@ -26,8 +31,12 @@ class Channel:
 
     @classmethod
     def pair(cls) -> tuple[Channel, Channel]:
-        """Both ends: SOCK_SEQPACKET, so that a message arrives whole and the end of the stream is seen."""
+        """The master's end and its child's: SOCK_SEQPACKET, so that a message arrives whole and the
+        end of the stream is seen. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # The kernel adds the sender's pid to what the master receives. What a child says of
+        # itself must not decide whom the master signals: it may be root, and the child is not.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         return cls(ours), cls(theirs)
 
     @classmethod
@@ -62,16 +71,34 @@ class Channel:
     def receive(self, flags: int = 0) -> tuple[Optional[Message], list[int]]:
         """The next message and its descriptors, which the caller owns; (None, []) at the end of the stream.
 
-        Raises BlockingIOError when nothing has come yet and ``flags`` or the socket forbid waiting.
+        At the master's end ``message["sender"]`` is the pid of whoever sent it, from the kernel.
+        Raises BlockingIOError when nothing has come yet and ``flags`` or the socket forbid waiting,
+        and ValueError for what is no message.
         """
         try:
-            data, descriptors, _, _ = socket.recv_fds(
-                self.socket, _MESSAGE_CEILING, _DESCRIPTORS_CEILING, flags | socket.MSG_CMSG_CLOEXEC
+            data, ancillary, _, _ = self.socket.recvmsg(
+                _MESSAGE_CEILING, _ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC
             )
         except ConnectionError:
             return None, []
         if not data:
             return None, []
+        sender, descriptors = _unpack(ancillary)
         message = json.loads(data)
-        assert isinstance(message, dict)
+        if not isinstance(message, dict):
+            raise ValueError(f"not a message: {data[:80]!r}")
+        if sender is not None:
+            message["sender"] = sender
         return message, descriptors
+
+
+def _unpack(ancillary: list[tuple[int, int, bytes]]) -> tuple[Optional[int], list[int]]:
+    """The sender's pid and the descriptors that came beside a message."""
+    sender = None
+    descriptors = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            sender = _CREDENTIALS.unpack(data)[0]
+        elif level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    return sender, list(descriptors)

@@ -21,7 +21,7 @@ from setproctitle import setproctitle
 
 from workers import prctl
 from workers.application import Application, ApplicationSpec, load
-from workers.connection import BODY_IN_MEMORY
+from workers.connection import BODY_IN_MEMORY, Ceilings
 from workers.environ import BadRequest, ErrorStream, content_length, make_environ
 from workers.errors import BootError
 from workers.scoreboard import Scoreboard
@@ -37,6 +37,10 @@ see trac.fcgi(8). To start a pool by hand, use: trac-spawn -n 8 -s /run/trac.soc
 
 _FCGI_LISTENSOCK_FILENO = 0
 _BLOCK = 65_536
+#: As trac-spawn's --max-body: above any attachment, yet one visitor cannot fill the disk.
+_MAX_BODY = 1 << 30
+#: Not "-m spawner", which first looks for modules in the directory that the web server runs us in.
+_POOL = "import sys; sys.path[:] = filter(None, sys.path); from spawner.cli import main; main()"
 
 
 def main() -> NoReturn:
@@ -88,9 +92,11 @@ def _open_standard_streams() -> None:
             os.fstat(descriptor)
         except OSError:
             null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, descriptor)
             if null != descriptor:
+                os.dup2(null, descriptor)
                 os.close(null)
+            # They are to be there after an execv() as well.
+            os.set_inheritable(descriptor, True)
             setattr(sys, name, os.fdopen(descriptor, "w", closefd=False))
 
 
@@ -118,21 +124,29 @@ def _children() -> int:
 def _die_with_web_server() -> None:
     """Get SIGTERM when the web server ends without sending it.
 
-    Not as the leader of a session: then the parent was a starter such as spawn-fcgi, which
-    detached this process and ends by design.
+    Not when a mere starter is the parent, which ends by design. spawn-fcgi makes its children
+    leaders of a session; cgi-fcgi -start only has its name.
     """
-    if os.getsid(0) == os.getpid():
-        return
     parent = os.getppid()
+    if os.getsid(0) == os.getpid() or _name_of(parent) == "cgi-fcgi":
+        return
     prctl.die_with_parent(signal.SIGTERM)
     if os.getppid() != parent:
         raise SystemExit(os.EX_TEMPFAIL)
 
 
+def _name_of(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""  # gone, or hidden from us
+
+
 def _become_pool(children: int) -> NoReturn:
     """Be trac-spawn on the same socket; the process, its parent and its signals stay the same."""
-    pool = ["-m", "spawner", "--listen", f"fd://{_FCGI_LISTENSOCK_FILENO}", "-n", str(children)]
-    os.execv(sys.executable, [sys.executable, *pool])
+    options = ["--listen", f"fd://{_FCGI_LISTENSOCK_FILENO}", "-n", str(children)]
+    os.execv(sys.executable, [sys.executable, "-c", _POOL, *options])
 
 
 def _spec() -> ApplicationSpec:
@@ -165,7 +179,7 @@ def _serve() -> int:
     application.warm_up()
     gc.collect()
     gc.freeze()
-    config = WorkerConfig(web_servers=web_servers_from_environment())
+    config = WorkerConfig(Ceilings(_MAX_BODY), web_servers=web_servers_from_environment())
     Worker(application, [listener], config, slot=Scoreboard(1).slot(1), name="trac.fcgi").run()
     return os.EX_OK
 
@@ -217,6 +231,8 @@ def _read_body(length: int | None) -> BinaryIO:
     """All of the body, and nothing beyond it. Raises BadRequest when the visitor left before its end."""
     if not length:
         return io.BytesIO()
+    if length > _MAX_BODY:
+        raise BadRequest("413 Content Too Large", f"the request's body is larger than {_MAX_BODY} bytes")
     body = tempfile.SpooledTemporaryFile(max_size=BODY_IN_MEMORY)
     rest = length
     while rest:

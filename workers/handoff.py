@@ -8,7 +8,11 @@ socket pair that all workers of a pool share, so the kernel keeps the order and 
 from __future__ import annotations
 
 import socket
+import struct
 from typing import Optional
+
+_INT = struct.Struct("i")
+_ROOM = socket.CMSG_LEN(_INT.size)
 
 
 class Handoff:
@@ -35,10 +39,13 @@ class Handoff:
     def accept(self) -> Optional[socket.socket]:
         """The next connection, or None when another worker was quicker."""
         try:
-            _, descriptors, _, _ = socket.recv_fds(self._take, 1, 1, socket.MSG_CMSG_CLOEXEC)
+            # Not socket.recv_fds(): it ignores its flags, and a connection that a program started
+            # by the application inherits is never closed for the web server.
+            _, ancillary, _, _ = self._take.recvmsg(1, _ROOM, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return None
-        return socket.socket(fileno=descriptors[0]) if descriptors else None
+        # Without a free descriptor the kernel drops the one that came.
+        return socket.socket(fileno=_INT.unpack(ancillary[0][2])[0]) if ancillary else None
 
     def close(self) -> None:
         self._give.close()

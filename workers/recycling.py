@@ -7,7 +7,7 @@ import random
 import resource
 import time
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, TextIO
 
 _PAGE = resource.getpagesize()
 
@@ -60,11 +60,30 @@ def resident_memory(pid: int) -> int:
         return int(statm.read().split()[1]) * _PAGE
 
 
+def unshared_memory(pid: int) -> int:
+    """Bytes in memory that are of no file: at least the private ones, and those that a template's
+    children share with it on top. For where private_memory() is not permitted. Raises OSError."""
+    with open(f"/proc/{pid}/statm") as statm:
+        fields = statm.read().split()
+    return (int(fields[1]) - int(fields[2])) * _PAGE
+
+
 def private_memory(pid: int) -> int:
-    """Bytes that only this process has: they are free again once it ends. Raises OSError."""
+    """Bytes that only this process has: they are free again once it ends.
+
+    Raises OSError; PermissionError for another user's process without CAP_SYS_PTRACE, which
+    root in a container lacks as a rule.
+    """
     private = 0
-    with open(f"/proc/{pid}/smaps_rollup") as rollup:
-        for line in rollup:
+    with _open_maps(pid) as maps:
+        for line in maps:
             if line.startswith(("Private_Clean:", "Private_Dirty:", "Private_Hugetlb:")):
                 private += int(line.split()[1]) * 1024
     return private
+
+
+def _open_maps(pid: int) -> TextIO:
+    try:
+        return open(f"/proc/{pid}/smaps_rollup")
+    except FileNotFoundError:
+        return open(f"/proc/{pid}/smaps")  # before Linux 4.14; one paragraph a mapping, same words

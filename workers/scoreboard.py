@@ -10,10 +10,7 @@ from __future__ import annotations
 import mmap
 from dataclasses import dataclass
 
-IDLE = 0
-BUSY = 1
-
-_STATE, _REQUESTS, _REQUEST_STARTED = range(3)
+_REQUESTS, _REQUEST_STARTED = range(2)
 _FIELDS = 8  # a cache line a slot: two workers never write the same one
 _SLOT_BYTES = _FIELDS * 8
 
@@ -35,15 +32,12 @@ class Slot:
 
     def begin(self, now: int) -> None:
         """A request starts; ``now`` is time.monotonic_ns()."""
-        words = self._words
-        words[_REQUEST_STARTED] = now
-        words[_STATE] = BUSY
+        self._words[_REQUEST_STARTED] = now
 
     def end(self) -> None:
         """The request has been answered."""
         words = self._words
         words[_REQUESTS] += 1
-        words[_STATE] = IDLE
         words[_REQUEST_STARTED] = 0
 
     def clear(self) -> None:
@@ -51,8 +45,10 @@ class Slot:
             self._words[field] = 0
 
     def snapshot(self) -> Snapshot:
-        words = self._words
-        return Snapshot(words[_STATE] == BUSY, words[_REQUESTS], words[_REQUEST_STARTED])
+        # One word says both whether and since when: of two, a reader could see the first of one
+        # moment and the second of another.
+        started = self._words[_REQUEST_STARTED]
+        return Snapshot(started != 0, self._words[_REQUESTS], started)
 
 
 class Scoreboard:

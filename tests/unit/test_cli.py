@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import dataclasses
 import os
 import re
 import subprocess
@@ -12,10 +14,13 @@ from typing import Dict, List, Optional
 import pytest
 
 from spawner import cli
-from spawner.settings import GROUPS, SETTINGS, Settings
+from spawner.configuration import Configuration
+from spawner.setting import Scope
+from spawner.settings import GROUPS, SETTINGS
 from workers.errors import BootError
 
-MANUAL = Path(__file__).parents[2] / "man" / "trac-spawn.8"
+MANUALS = Path(__file__).parents[2] / "man"
+MANUAL = MANUALS / "trac-spawn.8"
 COMMAND = [sys.executable, "-c", "from spawner.cli import main; main()"]
 
 
@@ -86,8 +91,7 @@ def test_version_imports_nothing_that_it_does_not_need(option: str) -> None:
     assert not loaded & {"psutil", "trac", "setproctitle", "logging"}
     modules = {name for name in result.stderr.split() if name.startswith(("spawner.", "workers."))}
     assert modules == {
-        "spawner.checks", "spawner.cli", "spawner.layers", "spawner.settings", "spawner.values",
-        "workers.errors",
+        "spawner.cli", "spawner.setting", "spawner.settings", "spawner.values", "workers.errors",
     }  # fmt: skip
 
 
@@ -147,7 +151,7 @@ def test_who_looks_at_a_name_need_not_know_who_gave_it(
     assert one_line(capsys) == "TRAC_SPAWN_USER: there is no user 'no-such-user'"
 
 
-def failing_start(settings: Settings) -> int:
+def failing_start(configuration: Configuration) -> int:
     raise BootError("it\ndoes not load", os.EX_CONFIG, traceback="Traceback: its own\n")
 
 
@@ -205,6 +209,96 @@ def test_check_finds(
         assert one_line(capsys).startswith(named)
 
 
+# The configuration file
+
+
+CONFIG = """\
+[trac-spawn]
+user = no-such-user
+[pool wiki]
+app = site:app
+socket = @wiki
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "trac-spawn.conf"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_what_a_file_says_is_blamed_on_its_line(
+    capsys: pytest.CaptureFixture[str], config: Path
+) -> None:
+    assert cli.run(["--check", "-f", str(config)]) == os.EX_NOUSER
+    assert one_line(capsys) == f"{config}:2: user: there is no user 'no-such-user'"
+
+
+def test_command_line_comes_before_variables_and_they_before_the_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, config: Path
+) -> None:
+    monkeypatch.setenv("TRAC_SPAWN_CONFIG", str(config))
+    monkeypatch.setenv("TRAC_SPAWN_USER", "root")
+    monkeypatch.setenv("TRAC_SPAWN_WORKERS", "3")
+    assert cli.run(["--print-config", "-n", "2"]) == os.EX_OK
+    text = capsys.readouterr().out
+    for line in (
+        "[pool wiki]",
+        "# environment TRAC_SPAWN_USER\nuser = root",
+        "# command line --workers\nworkers = 2",
+        f"# file {config}:5\nsocket = @wiki",
+        "# default: backlog = 2048",
+        "# not set: pidfile",
+    ):
+        assert line + "\n" in text
+
+
+def test_what_is_printed_can_be_read_again(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ["--print-config", "-s", "@x", "--listen", "unix:/a b", "--listen", "[::1]:80",
+                 "--app", "a:b", "--max-memory", "1.5G", "--no-template", "-M", "600",
+                 "--rlimit-files", "unlimited", "--umask", "7", "-P", "run/pid"]  # fmt: skip
+    assert cli.run(arguments) == os.EX_OK
+    text = capsys.readouterr().out
+    (tmp_path / "again").write_text(text)
+    (again,) = cli.load_configuration(["-f", str(tmp_path / "again")]).pools
+    (given,) = cli.load_configuration(arguments[1:]).pools
+    assert dataclasses.replace(again, config=None) == given
+    assert again.listen == ("unix:/a b", "[::1]:80")
+    # It is what other programs take for an INI file as well.
+    parser = configparser.RawConfigParser()
+    parser.read_string(text)
+    assert parser["trac-spawn"]["pidfile"] == os.path.abspath("run/pid")
+
+
+def test_print_config_does_not_look_at_the_system_unless_asked(
+    capsys: pytest.CaptureFixture[str], config: Path
+) -> None:
+    assert cli.run(["--print-config", "-f", str(config)]) == os.EX_OK
+    assert "user = no-such-user\n" in capsys.readouterr().out
+    assert cli.run(["--print-config", "--check", "-f", str(config)]) == os.EX_NOUSER
+
+
+def test_file_that_cannot_be_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    assert cli.run(["-f", str(absent)]) == os.EX_NOINPUT
+    assert one_line(capsys) == f"{absent}: No such file or directory"
+
+
+def test_loading_from_inside_the_program_does_not_exit() -> None:
+    with pytest.raises(BootError, match="No such option '--nonsense'") as caught:
+        cli.load_configuration(["--nonsense"])
+    assert caught.value.exit_code == os.EX_USAGE
+
+
+def test_several_pools_are_refused(capsys: pytest.CaptureFixture[str], config: Path) -> None:
+    config.write_text("[pool a]\napp = a:b\nport = 1\n[pool b]\napp = a:b\nport = 2\n")
+    assert cli.run(["-f", str(config)]) == os.EX_CONFIG
+    assert one_line(capsys).endswith("this version runs one pool only, and there are 2: a, b")
+
+
 # Shell completion
 
 
@@ -234,16 +328,17 @@ def test_completion_offers(words: str, position: int, offered: "set[str]") -> No
 # The manual page
 
 
-def rendered(*options: str) -> str:
+def rendered(*options: str, page: Path = MANUAL) -> str:
     result = subprocess.run(
-        ["mandoc", *options, str(MANUAL)], capture_output=True, text=True, timeout=60
+        ["mandoc", *options, str(page)], capture_output=True, text=True, timeout=60
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
 
-def test_manual_is_clean() -> None:
-    assert rendered("-T", "lint", "-W", "warning") == ""
+@pytest.mark.parametrize("name", ["trac-spawn.8", "trac-spawn.conf.5"])
+def test_manual_is_clean(name: str) -> None:
+    assert rendered("-T", "lint", "-W", "warning", page=MANUALS / name) == ""
 
 
 def test_manual_has_every_option_in_its_section() -> None:
@@ -269,3 +364,21 @@ def test_manual_has_every_variable_of_trac_and_default() -> None:
             assert variable in text
     for default in ("2048", "0660", "10%", "1G", "60 seconds", "30 seconds", "info", "127.0.0.1"):
         assert f"The default is {default}" in text
+
+
+def test_manual_of_the_file_has_every_key_where_it_belongs() -> None:
+    text = rendered("-T", "ascii", "-O", "width=500", page=MANUALS / "trac-spawn.conf.5")
+    text = re.sub(".\b", "", text)
+    keys = {scope: {one.file_key for one in SETTINGS if one.scope is scope} for scope in Scope}
+    expected = {
+        "Keys of the program": keys[Scope.MASTER],
+        "Keys of a pool": keys[Scope.POOL],
+        "Keys of one pool": keys[Scope.SINGLE_POOL],
+        "Not in a file": keys[Scope.COMMAND],
+    }
+    for title, names in expected.items():
+        section = re.search(rf"^   {title}\n(.*?)(?=^\S|^   \S|\Z)", text, re.M | re.S)
+        assert section is not None, title
+        listed = re.findall(r"^ {7,}(\S.*)$", section[1], re.M)
+        assert len(listed) == 1, title
+        assert set(re.split(", | and ", listed[0].rstrip("."))) == names, title

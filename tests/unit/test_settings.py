@@ -12,18 +12,17 @@ from typing import Any, Callable, Dict, Optional, Tuple
 import pytest
 
 from spawner import values
-from spawner.checks import check_places, check_privileges
-from spawner.layers import Given, Layer, read_command_line, read_environment, resolve
-from spawner.settings import (
-    BY_NAME,
-    GROUPS,
-    SETTINGS,
-    Rank,
-    Setting,
-    Settings,
-    Source,
-    check_application,
+from spawner.checks import check_application, check_places, check_privileges
+from spawner.layers import (
+    Given,
+    Layer,
+    read_command_line,
+    read_environment,
+    refuse_contradictions,
+    resolve,
 )
+from spawner.setting import Rank, Setting, Source
+from spawner.settings import BY_NAME, GROUPS, SETTINGS, UPCOMING, Settings
 from workers.errors import BootError
 
 BASIS = {"app": "site:app", "socket": "/run/trac.sock"}
@@ -47,12 +46,13 @@ def refusal(options: Dict[str, Any], environ: Optional[Dict[str, str]] = None) -
 
 
 def test_table_and_attributes_are_the_same_thing() -> None:
-    fields = {field.name for field in dataclasses.fields(Settings)} - {"sources"}
-    assert {setting.name for setting in SETTINGS} == fields
+    fields = {field.name for field in dataclasses.fields(Settings)}
+    assert set(BY_NAME) == fields - {"name", "environment", "sources"} == set(SAMPLES)
+    assert {setting.name for setting in SETTINGS} == set(BY_NAME) - UPCOMING
     assert {setting.group for setting in SETTINGS} == set(GROUPS)
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+@pytest.mark.parametrize("setting", BY_NAME.values(), ids=lambda setting: setting.name)
 def test_each_setting_is_documented_and_at_its_default(setting: Setting) -> None:
     assert setting.help.endswith(".")
     assert setting.is_switch != bool(setting.metavar)
@@ -61,7 +61,7 @@ def test_each_setting_is_documented_and_at_its_default(setting: Setting) -> None
 
 
 def test_no_flag_is_used_twice() -> None:
-    flags = [flag for setting in SETTINGS for flag in (*setting.flags, setting.option)]
+    flags = [flag for setting in BY_NAME.values() for flag in (*setting.flags, setting.option)]
     assert len(flags) == len(set(flags))
 
 
@@ -95,9 +95,21 @@ SAMPLES: Dict[str, Tuple[str, Any]] = {
     "rlimit_files": ("unlimited", -1), "rlimit_core": ("1K", 1024), "daemonize": ("on", True),
     "pidfile": ("/p", "/p"), "log_file": ("/l", "/l"), "log_level": ("DEBUG", "debug"),
     "debug": ("1", True), "check": ("true", True), "demo": ("YES", True),
+    "config": ("/c.conf", "/c.conf"), "print_config": ("yes", True), "control": ("/c", "/c"),
+    "clear_env": ("yes", True), "watch": ("yes", True), "warmup": ("/wiki", ("/wiki",)),
+    "warmup_strict": ("yes", True), "pm": ("OnDemand", "ondemand"), "max_workers": ("20", 20),
+    "start_workers": ("7", 7), "min_spare": ("2", 2), "max_spare": ("9", 9),
+    "idle_timeout": ("1m", 60.0), "max_surge": ("2", 2), "pool_memory": ("2G", 2 << 30),
+    "startup_timeout": ("0", 0.0), "request_timeout": ("5m", 300.0), "kill_after": ("1.5", 1.5),
+    "slow_log": ("/slow", "/slow"), "slow_after": ("2", 2.0),
 }  # fmt: skip
 # What each sample needs beside it to be a whole configuration.
-COMPANY = {"address": {"port": "1"}, "demo": {}}
+_DYNAMIC = {"pm": "dynamic", "max_workers": "20"}
+COMPANY = {
+    "address": {"port": "1"}, "max_workers": {"pm": "ondemand"}, "start_workers": _DYNAMIC,
+    "min_spare": _DYNAMIC, "max_spare": _DYNAMIC, "idle_timeout": {"pm": "ondemand"},
+    "slow_log": {"slow_after": "1"},
+}  # fmt: skip
 EXCLUSIVE = {
     "env": "app", "env_parent_dir": "app", "address": "socket", "port": "socket",
 }  # fmt: skip
@@ -110,7 +122,7 @@ def basis_for(name: str) -> Dict[str, str]:
     return basis
 
 
-@pytest.mark.parametrize("name", sorted(BY_NAME))
+@pytest.mark.parametrize("name", sorted(setting.name for setting in SETTINGS))
 def test_each_setting_from_the_environment(name: str) -> None:
     text, result = SAMPLES[name]
     environ = {BY_NAME[key].variables[0]: value for key, value in basis_for(name).items()}
@@ -120,7 +132,7 @@ def test_each_setting_from_the_environment(name: str) -> None:
     assert str(settings.source(name)) == f"environment {variable}"
 
 
-@pytest.mark.parametrize("name", sorted(BY_NAME))
+@pytest.mark.parametrize("name", sorted(setting.name for setting in SETTINGS))
 def test_each_setting_from_the_command_line_wins(name: str) -> None:
     setting = BY_NAME[name]
     text, result = SAMPLES[name]
@@ -144,7 +156,7 @@ def test_switch_can_be_taken_back_on_the_command_line() -> None:
 
 
 def test_file_stands_between_environment_and_default() -> None:
-    where = Source(Rank.FILE, "trac-spawn.conf, line 3")
+    where = Source(Rank.FILE, "trac-spawn.conf:3", "some-key")
     file: Layer = {
         "workers": Given(("7",), where), "backlog": Given(("7",), where),
         "env": Given(("/from-file",), where),
@@ -153,7 +165,17 @@ def test_file_stands_between_environment_and_default() -> None:
     settings = resolve(read_command_line({"socket": "/s"}), environ, file)
     assert (settings.workers, settings.backlog, settings.max_requests) == (5, 7, 0)
     assert (settings.env, settings.env_parent_dir) == (None, "/all")
-    assert str(settings.source("backlog")) == "file trac-spawn.conf, line 3"
+    assert str(settings.source("backlog")) == "file trac-spawn.conf:3"
+    assert settings.blame("--backlog: no") == "trac-spawn.conf:3: some-key: no"
+
+
+@pytest.mark.parametrize("name", sorted(BY_NAME))
+def test_value_as_a_file_has_it_is_read_as_the_same_value(name: str) -> None:
+    setting = BY_NAME[name]
+    text, value = SAMPLES[name]
+    assert setting.parse(text) == (value[0] if setting.many else value)
+    again = setting.parse(value[0] if setting.many else setting.written(value))
+    assert again == (value[0] if setting.many else value)
 
 
 @pytest.mark.parametrize("empty", ["", " "])
@@ -198,10 +220,23 @@ def test_wrong_value_is_refused_with_the_name_of_its_variable(name: str, text: s
         (values.duration, "30s", 30.0), (values.duration, "1.5", 1.5),
         (values.duration, "1d", 86400.0), (values.share, "10%", 0.1), (values.share, "0.1", 0.1),
         (values.share, "0", 0.0), (values.octal, "0o660", 0o660), (values.octal, "0", 0),
+        (values.url_path, "/report/1?max=5", "/report/1?max=5"),
     ],
 )  # fmt: skip
 def test_ways_to_write_a_value(parse: Callable[[str], Any], text: str, result: Any) -> None:
     assert parse(text) == pytest.approx(result)
+
+
+@pytest.mark.parametrize("text", ["1.5", "0.1", "1.1h", "999999999.5d", "999999999h", "2d", "0"])
+def test_shown_time_is_read_as_the_same(text: str) -> None:
+    seconds = values.duration(text)
+    assert values.duration(values.show_duration(seconds)) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["wiki", "", "http://x/", "/a b", "/ä", "/a\n/b"])
+def test_what_is_no_path_of_a_page(text: str) -> None:
+    with pytest.raises(ValueError, match="no path of a URL"):
+        values.url_path(text)
 
 
 def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,6 +325,18 @@ def test_wrong_address_is_named() -> None:
 )
 def test_contradictions(options: Dict[str, Any], named: str) -> None:
     assert re.match(named, refusal(options))
+
+
+@pytest.mark.parametrize(
+    ("values_given", "said"),
+    [
+        ({"slow_log": "/slow"}, "--slow-log: .*add --slow-after"),
+        ({"slow_after": 5.0, "request_timeout": 5.0}, "--slow-after: .*--request-timeout ends it"),
+    ],
+)
+def test_time_outs_that_contradict_each_other(values_given: Dict[str, Any], said: str) -> None:
+    with pytest.raises(BootError, match=f"^{said}"):
+        refuse_contradictions(Settings(**values_given))
 
 
 def test_hard_limit_alone_and_pid_file_in_the_foreground_are_fine() -> None:

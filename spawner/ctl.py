@@ -1,0 +1,376 @@
+"""The command trac-spawnctl: a verb and its arguments to a request, the answer to text and an exit status."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pwd
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any, List, NoReturn, Optional, Sequence, Tuple
+
+import click
+
+from spawner import __version__, controlpath, report, verbs, wire
+from spawner.addresses import Address, parse_address
+from spawner.status import Pong, PoolStatus, Status
+from spawner.values import timeout as parse_timeout
+from spawner.verbs import VERBS, Verb
+from workers.errors import BootError
+from workers.fastcgi import client
+from workers.fastcgi.connection import PeerClosed
+from workers.fastcgi.records import RemoteProtocolError
+
+PROGRAM = "trac-spawnctl"
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+#: They are the same from Python 3.10 on.
+_TIMEOUTS = (TimeoutError, socket.timeout)
+
+
+@dataclass
+class Options:
+    """What can stand before the verb or behind it."""
+
+    control: Optional[str] = None
+    as_json: bool = False
+    timeout: Optional[float] = None
+
+    def update(self, control: Optional[str], as_json: bool, timeout: Optional[str]) -> None:
+        self.control = control or self.control
+        self.as_json = as_json or self.as_json
+        if timeout is not None:
+            try:
+                self.timeout = parse_timeout(timeout)
+            except ValueError as error:
+                raise click.UsageError(f"--timeout: {error}") from None
+
+
+@dataclass
+class Order:
+    """A command line, understood."""
+
+    verb: Verb
+    arguments: dict[str, str]
+    options: Options = field(default_factory=Options)
+
+    @property
+    def patience(self) -> float:
+        return self.options.timeout or self.verb.patience
+
+
+# -- the command line ----------------------------------------------------------------------------
+
+
+def _options(patience: str) -> List[click.Parameter]:
+    return [
+        click.Option(
+            ["-s", "--control"],
+            metavar="PATH",
+            type=click.Path(readable=False),  # the socket itself says who may
+            help="The control socket of the master.  [TRAC_SPAWN_CONTROL]",
+        ),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print the answer as a line of JSON."),
+        click.Option(
+            ["--timeout"],
+            metavar="TIME",
+            help=f"How long to wait for the answer.  [default: {patience}]",
+        ),
+    ]
+
+
+class _VerbCommand(click.Command):
+    """One row of the table as a command of click's."""
+
+    def __init__(self, verb: Verb) -> None:
+        self.verb = verb
+        arguments: List[click.Parameter] = [
+            click.Argument([argument.name], required=argument.required, metavar=argument.shown)
+            for argument in verb.arguments
+        ]
+        # The -2 of "scale trac -2" looks like an option. Only there, or typing errors would pass.
+        lenient = any(argument.name == "workers" for argument in verb.arguments)
+        super().__init__(
+            verb.name,
+            params=arguments + _options(f"{verb.patience:g}s"),
+            callback=self._understand,
+            help=verb.help,
+            context_settings={**HELP_OPTIONS, "ignore_unknown_options": lenient},
+        )
+
+    def _understand(
+        self, control: Optional[str], as_json: bool, timeout: Optional[str], **given: Optional[str]
+    ) -> Order:
+        options = click.get_current_context().obj
+        options.update(control, as_json, timeout)
+        try:
+            return Order(self.verb, verbs.check_arguments(self.verb, given), options)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.verb.arguments:
+            with formatter.section("Arguments"):
+                formatter.write_dl([(one.shown, one.help) for one in self.verb.arguments])
+        super().format_options(ctx, formatter)
+
+
+_KNOWN = f"known are {', '.join(verb.name for verb in VERBS)}"
+
+
+class _Verbs(click.Group):
+    """All rows of the table."""
+
+    def parse_args(self, ctx: click.Context, args: List[str]) -> List[str]:
+        if not (args or ctx.resilient_parsing):
+            raise click.UsageError(f"which verb? {_KNOWN}; --help says more")
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: List[str]
+    ) -> Tuple[Optional[str], Optional[click.Command], List[str]]:
+        name = args[0]
+        if name not in self.commands and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(name, list(self.commands), 1)
+            hint = f"did you mean {near[0]!r}?" if near else _KNOWN
+            raise click.UsageError(f"there is no verb {name!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb.synopsis, verb.help) for verb in VERBS])
+
+    def list_commands(self, ctx: click.Context) -> List[str]:
+        return list(self.commands)
+
+
+def _print_version(ctx: click.Context, param: click.Parameter, given: bool) -> None:
+    if given and not ctx.resilient_parsing:
+        click.echo(f"{PROGRAM} {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=_Verbs,
+    no_args_is_help=False,
+    context_settings=HELP_OPTIONS,
+    subcommand_metavar="VERB [ARGUMENT]...",
+    epilog="See trac-spawnctl(8).",
+)
+@click.option(
+    "--version", "-V", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+    help="Show the version and exit.",
+)  # fmt: skip
+@click.pass_context
+def command(ctx: click.Context, control: Optional[str], as_json: bool, timeout: Optional[str]) -> None:
+    """Tell a running trac-spawn what to do, or ask it how it is.
+
+    For example: trac-spawnctl status
+    """
+    ctx.obj = Options()
+    ctx.obj.update(control, as_json, timeout)
+
+
+# As an argument of the decorator, click 8.0 does not take them.
+command.params[:0] = _options("as the verb needs it")
+for _verb in VERBS:
+    command.add_command(_VerbCommand(_verb))
+
+
+# -- asking the master ---------------------------------------------------------------------------
+
+
+def find_control(given: Optional[str]) -> str:
+    """The control socket: as given, as the environment says, or the default. Raises BootError."""
+    path = given or os.environ.get("TRAC_SPAWN_CONTROL")
+    pidfile = os.environ.get("TRAC_SPAWN_PIDFILE")
+    if not path:
+        path = controlpath.beside(pidfile) if pidfile else controlpath.runtime_path()
+    if not path:
+        raise BootError(
+            "there is no runtime folder where a control socket could be: name it, with --control "
+            "or TRAC_SPAWN_CONTROL",
+            os.EX_USAGE,
+        )
+    return os.path.abspath(path)
+
+
+def ask(path: str, verb: str, arguments: dict[str, str], timeout: float) -> Any:
+    """The result of ``verb``, from the master at ``path``. Raises BootError."""
+    deadline = time.monotonic() + timeout
+    try:
+        with client.connect(path, timeout) as connection:
+            try:
+                connection.sendall(wire.request(verb, arguments))
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # refused; why can still be read
+            line = _read_line(connection, deadline)
+    except _TIMEOUTS:
+        raise BootError(
+            f"the master at {path} has not answered within {timeout:g} seconds; what it was told "
+            "it may still do",
+            os.EX_TEMPFAIL,
+        ) from None
+    except OSError as error:
+        raise _no_master(path, error) from error
+    if not line.endswith(b"\n"):
+        raise BootError(
+            f"the master at {path} has ended without an answer; its log may say why",
+            os.EX_UNAVAILABLE,
+        )
+    return wire.parse_answer(line)
+
+
+def _read_line(connection: socket.socket, deadline: float) -> bytes:
+    """Up to the end of the line, or of what there is."""
+    line = bytearray()
+    while not line.endswith(b"\n") and len(line) <= wire.MAX_ANSWER:
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))
+        try:
+            data = connection.recv(65536)
+        except ConnectionResetError:
+            break
+        if not data:
+            break
+        line += data
+    return bytes(line)
+
+
+def _no_master(path: str, error: OSError) -> BootError:
+    if isinstance(error, PermissionError):
+        return BootError(f"{path}: only root and {_owner(path)} may use it", os.EX_NOPERM)
+    why = error.strerror or str(error)
+    if isinstance(error, ConnectionRefusedError):
+        why = "nobody listens there any more"
+    return BootError(
+        f"no master answers at {path}: {why}; start one with trac-spawn, or name the control "
+        "socket of yours with --control or TRAC_SPAWN_CONTROL (with --pidfile FILE.pid it is FILE.ctl)",
+        os.EX_UNAVAILABLE,
+    )
+
+
+def _owner(path: str) -> str:
+    try:
+        return pwd.getpwuid(os.stat(path).st_uid).pw_name
+    except (OSError, KeyError):
+        return "its owner"
+
+
+# -- asking the pools ----------------------------------------------------------------------------
+
+
+def ping(path: str, timeout: float) -> dict[str, List[Pong]]:
+    """Ask every address of every pool, one after the other. Raises BootError."""
+    status: Status = ask(path, "status", {}, verbs.AT_ONCE)
+    return {
+        "addresses": [
+            _ping(pool, address["address"], timeout)
+            for pool in status["pools"]
+            for address in pool["addresses"]
+        ]
+    }
+
+
+def _ping(pool: PoolStatus, address: str, timeout: float) -> Pong:
+    start = time.monotonic()
+    error = None
+    try:
+        knock(parse_address(address), timeout)
+    except _TIMEOUTS:
+        error = f"no answer within {timeout:g} seconds: {_occupation(pool)}"
+    except (OSError, ValueError, RemoteProtocolError) as problem:
+        error = getattr(problem, "strerror", None) or str(problem)
+    answer = None if error else time.monotonic() - start
+    return {"pool": pool["name"], "address": address, "answer_s": answer, "error": error}
+
+
+def _occupation(pool: PoolStatus) -> str:
+    states = [worker["state"] for worker in pool["workers"]]
+    if not states:
+        return "there are no workers"
+    if set(states) == {"busy"}:
+        return f"all {len(states)} workers were busy"
+    return f"{states.count('busy')} of {len(states)} workers were busy"
+
+
+def knock(address: Address, timeout: float) -> None:
+    """Have a worker answer a FastCGI management request. Raises OSError, RemoteProtocolError."""
+    deadline = time.monotonic() + timeout
+    name = {"unix": address.path, "abstract": "@" + address.path}.get(address.kind)
+    connection = client.ClientConnection()
+    with client.connect(name or (address.host, address.port), timeout) as sock:
+        sock.sendall(connection.get_values(["FCGI_MAX_CONNS"]))
+        while True:
+            event = connection.next_event()
+            if isinstance(event, client.Values):
+                return
+            if isinstance(event, PeerClosed):
+                raise RemoteProtocolError("closed the connection without an answer")
+            sock.settimeout(max(deadline - time.monotonic(), 0.001))
+            connection.receive_data(sock.recv(65536))
+
+
+# -- the program ---------------------------------------------------------------------------------
+
+
+def carry_out(order: Order) -> int:
+    """The exit status. Raises BootError."""
+    path = find_control(order.options.control)
+    if order.verb.local:
+        result: Any = ping(path, order.patience)
+        answered = all(pong["error"] is None for pong in result["addresses"])
+        status = os.EX_OK if answered and result["addresses"] else os.EX_UNAVAILABLE
+    else:
+        result = ask(path, order.verb.name, order.arguments, order.patience)
+        status = os.EX_OK
+    if order.options.as_json:
+        sys.stdout.write(wire.success(result).decode())
+        return status
+    try:
+        lines = list(report.REPORTS[order.verb.name](result))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BootError(
+            f"the answer is not one that {PROGRAM} {__version__} understands; --json shows it",
+            os.EX_PROTOCOL,
+        ) from error
+    for line in lines:
+        click.echo(report.printable(line))
+    return status
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit status of ``trac-spawnctl ARGUMENTS``."""
+    order = None
+    try:
+        order = command.main(list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        # After --help and --version it is an exit status.
+        status = carry_out(order) if isinstance(order, Order) else order or os.EX_OK
+        sys.stdout.flush()
+        return status
+    except click.ClickException as error:
+        return _complain(error.format_message(), os.EX_USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; what is left must not be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except BootError as error:
+        if isinstance(order, Order) and order.options.as_json:
+            answer = wire.failure(str(error), error.traceback, error.exit_code)
+            sys.stdout.write(answer.decode())
+            return error.exit_code
+        for line in error.traceback.splitlines():
+            click.echo(report.printable(line), err=True)
+        return _complain(str(error), error.exit_code)
+
+
+def _complain(message: str, status: int) -> int:
+    click.echo(f"{PROGRAM}: {report.printable(' '.join(message.splitlines()))}", err=True)
+    return status
+
+
+def main() -> NoReturn:
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,179 @@
+"""What the master answers to each verb, as JSON: the one place that says which parts there are.
+
+The command reads what a master of another version may have sent, so parts are added, not renamed.
+Sizes are bytes, times seconds; names that end in ``_s`` or ``_s_ago`` are time spans, the others are
+seconds since 1970. What is unknown at the moment is null.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Dict, List, Mapping, Optional, TypedDict
+
+from spawner.addresses import Address
+
+
+class MasterStatus(TypedDict):
+    version: str
+    pid: int
+    started: float
+    age_s: float
+    state: str  # of lifecycle.State
+
+
+class ListenQueue(TypedDict):
+    """Connections that wait to be accepted, and how many may."""
+
+    waiting: Optional[int]
+    limit: Optional[int]
+
+
+class AddressStatus(TypedDict):
+    address: str  # as --listen takes it, and never a descriptor: see address_of()
+    listen_queue: ListenQueue
+
+
+class TemplateStatus(TypedDict):
+    pid: int
+    generation: int
+    ready: bool
+
+
+class RequestStatus(TypedDict):
+    started_s_ago: float
+
+
+class WorkerStatus(TypedDict):
+    slot: int
+    generation: int
+    pid: Optional[int]  # unknown until it has been born
+    state: str  # starting, idle, busy, leaving
+    requests: int
+    request: Optional[RequestStatus]  # the one that it answers now
+    age_s: float
+    rss: Optional[int]
+    private: Optional[int]
+
+
+class ReloadsStatus(TypedDict):
+    ok: int
+    failed: int
+    last_error: Optional[str]  # of the last one that failed
+
+
+class PoolStatus(TypedDict):
+    name: str
+    state: str  # starting, running, paused, failed, stopping
+    generation: int
+    target: int  # workers wanted
+    addresses: List[AddressStatus]
+    max_reached: int  # how often more workers were wanted than there may be
+    template: Optional[TemplateStatus]
+    workers: List[WorkerStatus]
+    reloads: ReloadsStatus
+    recycles: Dict[str, int]  # by cause
+    deaths: Dict[str, int]  # by cause
+
+
+class Status(TypedDict):
+    master: MasterStatus
+    pools: List[PoolStatus]
+
+
+class Reloaded(TypedDict):
+    pools: Dict[str, int]  # the generation that serves now
+
+
+class Upgraded(TypedDict):
+    pid: int  # of the new master
+
+
+class Scaled(TypedDict):
+    pool: str
+    target: int
+
+
+class Recycled(TypedDict):
+    pools: Dict[str, List[int]]  # the slots that get a fresh worker
+
+
+class Pools(TypedDict):
+    """The answer to pause and resume: what has been paused or resumed."""
+
+    pools: List[str]
+
+
+class SettingStatus(TypedDict):
+    pool: Optional[str]  # null: of the master
+    name: str
+    value: str
+    source: str
+
+
+class Config(TypedDict):
+    settings: List[SettingStatus]
+
+
+class Death(TypedDict):
+    at: float
+    pool: str
+    slot: int
+    generation: int
+    pid: Optional[int]
+    reason: str  # the signal or exit status, or why it was killed
+    request: Optional[str]  # method and URI of the last one
+    requests: int
+    rss: Optional[int]
+    age_s: float
+    traceback: Optional[str]
+
+
+class LastDeaths(TypedDict):
+    deaths: List[Death]  # the last one last
+
+
+class Pong(TypedDict):
+    """One address as ``ping`` found it; made by the command."""
+
+    pool: str
+    address: str
+    answer_s: Optional[float]  # how long it took
+    error: Optional[str]
+
+
+class Pongs(TypedDict):
+    addresses: List[Pong]
+
+
+class Nothing(TypedDict):
+    """There is nothing to tell but that it has been done."""
+
+
+#: The answer to each verb.
+ANSWERS: Mapping[str, type] = {
+    "status": Status,
+    "ping": Pongs,
+    "reload": Reloaded,
+    "upgrade": Upgraded,
+    "stop": Nothing,
+    "scale": Scaled,
+    "recycle": Recycled,
+    "reopen": Nothing,
+    "pause": Pools,
+    "resume": Pools,
+    "config": Config,
+    "last-deaths": LastDeaths,
+}
+
+
+def address_of(listening: socket.socket) -> str:
+    """Where others can connect to a listening socket, also to one that was inherited as a
+    descriptor. Only in the file system that this process sees."""
+    name = listening.getsockname()
+    if listening.family != socket.AF_UNIX:
+        kind = "inet6" if listening.family == socket.AF_INET6 else "inet"
+        return str(Address(kind, host=name[0], port=name[1]))
+    if isinstance(name, bytes):
+        # The NUL that begins an abstract name is no part of the name.
+        return str(Address("abstract", path=name[1:].decode(errors="surrogateescape")))
+    return str(Address("unix", path=name))

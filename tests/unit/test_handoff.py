@@ -1,0 +1,58 @@
+"""Connections on their way from one worker to another; both workers are this process."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from workers.handoff import Handoff
+
+
+@pytest.fixture
+def handoff() -> Iterator[Handoff]:
+    handoff = Handoff()
+    yield handoff
+    handoff.close()
+
+
+def readable(handoff: Handoff) -> bool:
+    poll = select.poll()
+    poll.register(handoff.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def test_a_connection_goes_over_with_what_has_arrived_on_it(handoff: Handoff) -> None:
+    server, ours = socket.socketpair()
+    with server:
+        assert handoff.offer(ours)
+        ours.close()
+        server.sendall(b"the next request")
+        assert readable(handoff)
+        taken = handoff.accept()
+        assert taken is not None
+        with taken:
+            assert taken.recv(100) == b"the next request"
+            assert not taken.get_inheritable()
+
+
+def test_with_an_empty_queue_another_was_quicker(handoff: Handoff) -> None:
+    assert not readable(handoff)
+    assert handoff.accept() is None
+
+
+def test_the_order_is_kept_and_a_full_queue_refuses(handoff: Handoff) -> None:
+    server, ours = socket.socketpair()
+    with server, ours:
+        offered = 0
+        while handoff.offer(ours):
+            offered += 1
+        assert offered > 10
+        for _ in range(offered):
+            taken = handoff.accept()
+            assert taken is not None
+            taken.close()
+        assert handoff.accept() is None
+        assert handoff.offer(ours)
