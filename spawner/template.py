@@ -50,7 +50,7 @@ def run_template(workplace: Workplace, generation: int, channel: Channel) -> Non
             reopen_log_files()
             continue
         with Channel.adopt(descriptors[0]) as end:
-            _fork_worker(workplace, application, message, end)
+            _fork_worker(workplace, application, message, end, channel)
 
 
 def run_worker(workplace: Workplace, number: int, generation: int, channel: Channel) -> None:
@@ -114,7 +114,11 @@ def _die_with_master(workplace: Workplace) -> None:
 
 
 def _fork_worker(
-    workplace: Workplace, application: Application, message: Message, end: Channel
+    workplace: Workplace,
+    application: Application,
+    message: Message,
+    end: Channel,
+    channel: Channel,
 ) -> None:
     """Fork a worker whose parent is the master: the child of a child that ends at once.
 
@@ -122,6 +126,9 @@ def _fork_worker(
     """
 
     def worker(parent: int) -> None:
+        # While any process keeps it, orders that a killed template has not read seem to be on
+        # their way, and the master waits for workers that nobody will fork.
+        channel.close()
         if workplace.wait_for_adoption(parent):
             end.send({"event": "spawned"})
             workplace.work(application, message["number"], message["generation"], end)
