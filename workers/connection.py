@@ -59,8 +59,15 @@ class Ceilings:
 class Connection:
     """A connection to a web server. ``accepted`` and ``deadline`` are on the monotonic clock."""
 
-    def __init__(self, sock: socket.socket, ceilings: Ceilings, network: bool = True) -> None:
-        """``network`` False: it is a Unix socket, of which a reset takes away nothing that was sent."""
+    def __init__(
+        self,
+        sock: socket.socket,
+        ceilings: Ceilings,
+        network: bool = True,
+        accepted: Optional[float] = None,
+    ) -> None:
+        """``network`` False: it is a Unix socket, of which a reset takes away nothing that was sent.
+        ``accepted``: when another worker accepted it; None for now."""
         if sock.gettimeout() is not None:
             # An application has called socket.setdefaulttimeout(): with a time-out Python waits in
             # poll(2) before each call, MSG_DONTWAIT or not.
@@ -81,7 +88,7 @@ class Connection:
         self._expected: Optional[int] = None
         self._received = 0
         self._lingered = 0
-        self.accepted = time.monotonic()
+        self.accepted = time.monotonic() if accepted is None else accepted
         self.deadline = self.accepted + ceilings.receive_timeout
 
     @property

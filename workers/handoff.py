@@ -1,8 +1,9 @@
-"""Idle kept-open connections on their way from one worker to another.
+"""Connections without a request, on their way from one worker to another.
 
 A worker that leaves must not close a connection on which the web server may send its next request at
-that very moment. It puts it into this queue instead, where an idle worker takes it up. The queue is a
-socket pair that all workers of a pool share, so the kernel keeps the order and wakes one of them.
+that very moment, and one that takes up a request must not keep to itself another that has only just
+been made. It puts it into this queue instead, where an idle worker takes it up. The queue is a socket
+pair that all workers of a pool share, so the kernel keeps the order and wakes one of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Optional
 
 _INT = struct.Struct("i")
 _ROOM = socket.CMSG_LEN(_INT.size)
+_SINCE = struct.Struct("d")
 
 
 class Handoff:
@@ -28,24 +30,30 @@ class Handoff:
         """Readable when a connection waits to be taken."""
         return self._take.fileno()
 
-    def offer(self, connection: socket.socket) -> bool:
-        """Queue a connection; False when the queue is full. The caller closes its own descriptor."""
+    def offer(self, connection: socket.socket, since: float) -> bool:
+        """Queue a connection; False when the queue is full. The caller closes its own descriptor.
+
+        ``since`` is when the wait for its request began, on the monotonic clock, which all
+        processes share: being passed around must gain nobody time.
+        """
         try:
-            socket.send_fds(self._give, [b"\0"], [connection.fileno()])
+            socket.send_fds(self._give, [_SINCE.pack(since)], [connection.fileno()])
         except OSError:
             return False
         return True
 
-    def accept(self) -> Optional[socket.socket]:
-        """The next connection, or None when another worker was quicker."""
+    def accept(self) -> Optional[tuple[socket.socket, float]]:
+        """The next connection and its ``since``, or None when another worker was quicker."""
         try:
             # Not socket.recv_fds(): it ignores its flags, and a connection that a program started
             # by the application inherits is never closed for the web server.
-            _, ancillary, _, _ = self._take.recvmsg(1, _ROOM, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, _, _ = self._take.recvmsg(_SINCE.size, _ROOM, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return None
         # Without a free descriptor the kernel drops the one that came.
-        return socket.socket(fileno=_INT.unpack(ancillary[0][2])[0]) if ancillary else None
+        if not ancillary:
+            return None
+        return socket.socket(fileno=_INT.unpack(ancillary[0][2])[0]), _SINCE.unpack(data)[0]
 
     def close(self) -> None:
         self._give.close()

@@ -1,4 +1,4 @@
-"""Where a worker's connections come from: the pool's listeners, and other workers that leave."""
+"""Where a worker's connections come from: the pool's listeners, and other workers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GONE_BEFORE = {
 
 class Reception:
     """Accepts while it is open, and gives each connection to ``welcome``, with whether it comes over
-    a network protocol."""
+    a network protocol and since when (monotonic clock) its request is waited for."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Reception:
         handoff: Optional[Handoff],
         web_servers: frozenset[str],
         selector: Selector,
-        welcome: Callable[[socket.socket, bool], None],
+        welcome: Callable[[socket.socket, bool, float], None],
         has_room: Callable[[], bool],
     ) -> None:
         self._listeners = list(listeners)
@@ -63,10 +63,12 @@ class Reception:
             self._selector.watch(self._handoff.fileno(), self._take_over, EXCLUSIVE)
 
     def accept_all(self) -> None:
-        """Take in whatever is queued on the listeners now."""
+        """Take in whatever is queued now, on the listeners and by other workers."""
         for listener in list(self._listeners):
             while listener in self._listeners and self._accept(listener):
                 pass
+        while self._handoff is not None and self._take_over():
+            pass
 
     def close(self) -> None:
         """For good. The queue of connections between workers stays open to give to."""
@@ -106,14 +108,19 @@ class Reception:
         if self._web_servers and not self._is_web_server(sock, address):
             sock.close()
         else:
-            self._welcome(sock, isinstance(address, tuple))  # a Unix socket's is a string
+            network = isinstance(address, tuple)  # a Unix socket's is a string
+            self._welcome(sock, network, time.monotonic())
         return True
 
-    def _take_over(self) -> None:
+    def _take_over(self) -> bool:
+        """Take over one connection; False when there was none."""
         assert self._handoff is not None
-        sock = self._handoff.accept()
-        if sock is not None:
-            self._welcome(sock, sock.family != socket.AF_UNIX)
+        taken = self._handoff.accept()
+        if taken is None:
+            return False
+        sock, since = taken
+        self._welcome(sock, sock.family != socket.AF_UNIX, since)
+        return True
 
     def _pause(self, reason: str) -> None:
         """Watched on, the listeners would keep the loop turning for nothing."""

@@ -42,7 +42,8 @@ DESCRIPTORS_PER_CONNECTION = 3
 SHORT_REQUEST = 1.0
 #: A web server that has connected sends its request at once; this is a generous time (seconds).
 PROMPT = 5.0
-#: How long a leaving worker waits for the request of a connection that has just been made.
+#: A connection is new for so long, and its request still to be expected at any moment: a leaving
+#: worker waits for it, and one that takes up a request hands it over.
 LAST_CALL = 0.5
 
 
@@ -90,6 +91,7 @@ class Worker:
         self._reopen = False  # told to open its log files again
         self._output: Optional[AnswerOutput] = None  # of the request in progress
         self._connections: dict[int, Connection] = {}
+        self._newcomers: set[Connection] = set()  # of these, those that were fresh when they came
         self._room = _room_for_connections()
         self._titled_idle = False
         self._sweep_at = float("inf")
@@ -169,8 +171,8 @@ class Worker:
 
     # -- connections -----------------------------------------------------------------------------
 
-    def _welcome(self, sock: socket.socket, network: bool) -> None:
-        self._serve(Connection(sock, self._config.ceilings, network))
+    def _welcome(self, sock: socket.socket, network: bool, since: float) -> None:
+        self._serve(Connection(sock, self._config.ceilings, network, since))
 
     def _has_room(self) -> bool:
         """Whether one connection more can be held, for which an idle one may have to go."""
@@ -210,6 +212,8 @@ class Worker:
         if descriptor not in self._connections:
             self._selector.watch(descriptor, lambda: self._serve(connection))
             self._connections[descriptor] = connection
+            if connection.fresh:
+                self._newcomers.add(connection)
         self._sweep_at = min(self._sweep_at, connection.deadline)
 
     def _part_with(self, connection: Connection) -> None:
@@ -217,13 +221,27 @@ class Worker:
         if descriptor in self._connections:
             self._selector.unwatch(descriptor)
             del self._connections[descriptor]
+            self._newcomers.discard(connection)
         connection.close()
 
     def _hand_over(self, connection: Connection) -> bool:
         """Give an idle connection to another worker: its peer may be about to use it."""
         if self._handoff is None or self._draining:
             return False
-        return self._handoff.offer(connection.socket)
+        since = connection.accepted if connection.fresh else time.monotonic()
+        return self._handoff.offer(connection.socket, since)
+
+    def _hand_over_newcomers(self) -> None:
+        """Before a request is taken up: those who have only just connected shall not wait for it, nor
+        be lost should it kill this worker. Who has had time to say something stays."""
+        long_ago = time.monotonic() - LAST_CALL
+        for connection in self._newcomers:
+            if connection.fresh and connection.accepted > long_ago and self._hand_over(connection):
+                connection.closed = True
+        newcomers, self._newcomers = self._newcomers, set()
+        for connection in newcomers:
+            if connection.closed:
+                self._part_with(connection)
 
     def _sweep(self, now: float) -> None:
         """End the connections whose time is over, and find the next deadline among the rest."""
@@ -252,6 +270,8 @@ class Worker:
         if connection.refusal is not None:
             connection.refuse(connection.refusal)
             return
+        if self._newcomers:
+            self._hand_over_newcomers()
         begun = time.monotonic_ns()
         self._slot.begin(begun)
         self._titled_idle = False

@@ -27,15 +27,17 @@ def readable(handoff: Handoff) -> bool:
 def test_a_connection_goes_over_with_what_has_arrived_on_it(handoff: Handoff) -> None:
     server, ours = socket.socketpair()
     with server:
-        assert handoff.offer(ours)
+        assert handoff.offer(ours, 12.5)
         ours.close()
         server.sendall(b"the next request")
         assert readable(handoff)
         taken = handoff.accept()
         assert taken is not None
-        with taken:
-            assert taken.recv(100) == b"the next request"
-            assert not taken.get_inheritable()
+        sock, since = taken
+        with sock:
+            assert sock.recv(100) == b"the next request"
+            assert not sock.get_inheritable()
+            assert since == 12.5
 
 
 def test_with_an_empty_queue_another_was_quicker(handoff: Handoff) -> None:
@@ -47,12 +49,12 @@ def test_the_order_is_kept_and_a_full_queue_refuses(handoff: Handoff) -> None:
     server, ours = socket.socketpair()
     with server, ours:
         offered = 0
-        while handoff.offer(ours):
+        while handoff.offer(ours, 12.5):
             offered += 1
         assert offered > 10
         for _ in range(offered):
             taken = handoff.accept()
             assert taken is not None
-            taken.close()
+            taken[0].close()
         assert handoff.accept() is None
-        assert handoff.offer(ours)
+        assert handoff.offer(ours, 12.5)
