@@ -1,3 +1,3 @@
-"""The master side of trac-spawn: it binds, decides, forks and reaps, and never runs application code."""
+"""The master side of trac-spawn: binds, decides, forks and reaps; runs no application code."""
 
 __version__ = "0.1.0.dev0"

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Callable, NoReturn, Optional
+from typing import Callable, NoReturn, Optional, Sequence
 
 from spawner.pool import WorkerState
 from workers.channel import Channel
@@ -99,6 +99,8 @@ class WorkerHandle:
     pid: Optional[int] = None
     #: Why it is to be replaced; empty while it is not.
     reason: str = ""
+    #: What it is told when it is: whether to answer first what is queued.
+    farewell: str = "retire"
     born: float = field(default_factory=time.monotonic)
     #: When a worker that was told to end at once is killed; None for one that was not.
     kill_at: Optional[float] = None
@@ -106,6 +108,8 @@ class WorkerHandle:
     drains: bool = False
     #: Why it cannot start, in its own words or ours.
     failure: Optional[BootError] = None
+    #: As in Workplace.
+    label: str = ""
 
     @property
     def worn(self) -> bool:
@@ -113,10 +117,10 @@ class WorkerHandle:
 
     def describe(self) -> str:
         """The same words in the log, in process titles and for whoever reads ps."""
-        return f"worker {self.number} gen {self.generation} (pid {self.pid or 'unknown'})"
+        return f"{self.label}worker {self.number} gen {self.generation} (pid {self.pid or 'unknown'})"
 
-    def tell(self, command: str) -> None:
-        self.channel.send({"command": command})
+    def tell(self, command: str, descriptors: Sequence[int] = ()) -> None:
+        self.channel.send({"command": command}, descriptors)
 
     def signal(self, number: signal.Signals) -> None:
         if self.pid is not None:
@@ -135,9 +139,10 @@ class TemplateHandle:
     proven: bool = False
     born: float = field(default_factory=time.monotonic)
     failure: Optional[BootError] = None
+    label: str = ""
 
     def describe(self) -> str:
-        return f"template gen {self.generation} (pid {self.pid})"
+        return f"{self.label}template gen {self.generation} (pid {self.pid})"
 
 
 def send_signal(pid: int, number: signal.Signals) -> None:

@@ -13,7 +13,7 @@ from click.types import StringParamType
 
 from spawner import __version__
 from spawner.setting import Setting
-from spawner.settings import BY_NAME, GROUPS, SETTINGS, Settings
+from spawner.settings import BY_NAME, GROUPS, SETTINGS
 from workers.errors import BootError
 
 if TYPE_CHECKING:
@@ -165,7 +165,6 @@ def load_configuration(arguments: Sequence[str]) -> Configuration:
 
 def start(configuration: Configuration) -> int:
     """Do what the configuration says; the exit status. Raises BootError."""
-    pool = _only_pool(configuration)
     wanted = configuration.master
     if wanted.check or not wanted.print_config:
         configuration.check()
@@ -182,23 +181,11 @@ def start(configuration: Configuration) -> int:
     if wanted.demo:
         from spawner import demo
 
-        return demo.run(pool)
+        return demo.run(configuration.pools[0])
     # Only here: --print-config and --check need neither the master nor what it imports.
     from spawner import master
 
-    return master.run(pool)
-
-
-def _only_pool(configuration: Configuration) -> Settings:
-    """The pool to run, as long as the master can run no more than one."""
-    if len(configuration.pools) > 1:
-        names = ", ".join(pool.name for pool in configuration.pools)
-        raise BootError(
-            f"{configuration.master.config}: this version runs one pool only, and there are "
-            f"{len(configuration.pools)}: {names}",
-            os.EX_CONFIG,
-        )
-    return configuration.pools[0]
+    return master.run(configuration)
 
 
 def essentials(configuration: Configuration) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """The control socket at the master's end: a few clients, each a line of JSON and a line back.
 
-Clients are just more descriptors in the master's selector. Nothing here waits for a client: what it
-does not send is not there, what it does not read is kept up to a ceiling, and both for a limited time.
+Clients are just more descriptors in the master's selector. Nothing here waits for a client: what
+it does not send is not there, what it does not read is kept up to a ceiling, and both for a limited
+time.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class Control:
         self._accept_again = float("inf")
 
     def close(self) -> None:
-        """Remove the socket. What has not been answered fails; what cannot be sent at once is lost."""
+        """Remove the socket. What has not been answered fails; what has no room now is lost."""
         self.stop_accepting()
         self.listener.close()
         for client in list(self._clients):

@@ -1,4 +1,4 @@
-"""The command trac-spawnctl: a verb and its arguments to a request, the answer to text and an exit status."""
+"""The command trac-spawnctl: a verb to a request, the answer to text and an exit status."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ from setproctitle import setproctitle
 
 from spawner import demoenv, preview, snippets
 from spawner.children import describe_status, fork_child, reap, send_signal
+from spawner.configuration import Configuration
 from spawner.settings import Settings
 from workers import prctl
 from workers.errors import BootError
@@ -73,6 +74,8 @@ def _complete(settings: Settings, leftovers: contextlib.ExitStack) -> Settings:
         folder = tempfile.mkdtemp(prefix="trac-spawn-", dir=_runtime_folder())
         leftovers.callback(shutil.rmtree, folder, ignore_errors=True)
         settings = dataclasses.replace(settings, socket=os.path.join(folder, "trac.sock"))
+        if settings.control is None:
+            settings = dataclasses.replace(settings, control=os.path.join(folder, "control"))
     return settings
 
 
@@ -170,7 +173,7 @@ class Demo:
         # Otherwise every worker would hold the preview's port open.
         self._listener.close()
         try:
-            status = master.run(self._settings)
+            status = master.run(Configuration(self._settings, (self._settings,)))
         except BootError as error:
             if self._settings.debug:
                 sys.stderr.write(error.traceback)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import threading
 
 import psutil
 
-_MUST_BE_SHARED_NEVER = os.O_WRONLY | os.O_RDWR
+_WRITABLE = os.O_WRONLY | os.O_RDWR
 
 
 def open_descriptors() -> set[int]:
@@ -46,8 +47,6 @@ def hazards(known: set[int]) -> list[str]:
 
 
 def _thread_names() -> str:
-    import threading
-
     names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
     return ", ".join(names) or "not started by Python"
 
@@ -82,7 +81,7 @@ def _peer(descriptor: int) -> str:
 
 
 def _has_shared_offset(descriptor: int) -> bool:
-    """Log files are opened for appending, so writers cannot overwrite each other; databases are not."""
+    """Log files are opened to append, so writers cannot overwrite each other; databases are not."""
     with open(f"/proc/self/fdinfo/{descriptor}") as info:
         flags = next(int(line.split()[1], 8) for line in info if line.startswith("flags:"))
-    return bool(flags & _MUST_BE_SHARED_NEVER) and not flags & os.O_APPEND
+    return bool(flags & _WRITABLE) and not flags & os.O_APPEND

@@ -28,6 +28,8 @@ class Event(Enum):
     MORE = "TTIN"
     FEWER = "TTOU"
     REOPEN = "USR1"
+    RELOAD = "HUP"
+    PAUSE = "WINCH"
 
 
 class Action(Enum):
@@ -41,6 +43,8 @@ class Action(Enum):
     GROW = "grow"
     SHRINK = "shrink"
     REOPEN = "reopen"
+    RELOAD = "reload"
+    PAUSE = "pause"
 
 
 TABLE: dict[State, dict[Event, tuple[State, Action]]] = {
@@ -54,6 +58,9 @@ TABLE: dict[State, dict[Event, tuple[State, Action]]] = {
         Event.MORE: (State.STARTING, Action.GROW),
         Event.FEWER: (State.STARTING, Action.SHRINK),
         Event.REOPEN: (State.STARTING, Action.REOPEN),
+        # What is being loaded is new already.
+        Event.RELOAD: (State.STARTING, Action.NOTHING),
+        Event.PAUSE: (State.STARTING, Action.NOTHING),
     },
     State.RUNNING: {
         Event.POOL_READY: (State.RUNNING, Action.NOTHING),
@@ -65,6 +72,8 @@ TABLE: dict[State, dict[Event, tuple[State, Action]]] = {
         Event.MORE: (State.RUNNING, Action.GROW),
         Event.FEWER: (State.RUNNING, Action.SHRINK),
         Event.REOPEN: (State.RUNNING, Action.REOPEN),
+        Event.RELOAD: (State.RUNNING, Action.RELOAD),
+        Event.PAUSE: (State.RUNNING, Action.PAUSE),
     },
     State.STOPPING: {
         Event.POOL_READY: (State.STOPPING, Action.NOTHING),
@@ -75,6 +84,8 @@ TABLE: dict[State, dict[Event, tuple[State, Action]]] = {
         Event.MORE: (State.STOPPING, Action.NOTHING),
         Event.FEWER: (State.STOPPING, Action.NOTHING),
         Event.REOPEN: (State.STOPPING, Action.REOPEN),
+        Event.RELOAD: (State.STOPPING, Action.NOTHING),
+        Event.PAUSE: (State.STOPPING, Action.NOTHING),
     },
     State.ENDING: {
         Event.POOL_READY: (State.ENDING, Action.NOTHING),
@@ -85,6 +96,8 @@ TABLE: dict[State, dict[Event, tuple[State, Action]]] = {
         Event.MORE: (State.ENDING, Action.NOTHING),
         Event.FEWER: (State.ENDING, Action.NOTHING),
         Event.REOPEN: (State.ENDING, Action.REOPEN),
+        Event.RELOAD: (State.ENDING, Action.NOTHING),
+        Event.PAUSE: (State.ENDING, Action.NOTHING),
     },
     State.STOPPED: {event: (State.STOPPED, Action.NOTHING) for event in Event},
 }

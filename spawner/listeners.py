@@ -52,6 +52,8 @@ class Listener:
     ) -> None:
         self.socket = listening
         self.address = address
+        #: As it was asked for: with a port of 0, a name, or the number of a descriptor.
+        self.asked = address
         self.owned = owned
         self._inode = inode
         self._pid = os.getpid()
@@ -91,6 +93,12 @@ def open_listener(address: Address, backlog: int, access: Access) -> Listener:
     Call it in the process that stays (after daemonizing): that one owns the path. Raises
     BootError.
     """
+    listener = _open(address, backlog, access)
+    listener.asked = address
+    return listener
+
+
+def _open(address: Address, backlog: int, access: Access) -> Listener:
     if address.kind == "fd":
         return _adopt(address)
     _check_backlog(backlog)

@@ -9,29 +9,29 @@ import selectors
 import signal
 import socket
 import time
+from collections import Counter
 from types import FrameType
-from typing import Optional
+from typing import Callable, Iterator, Optional, Union
 
 from setproctitle import setproctitle
 
 from spawner import children, logs, privileges
+from spawner.commands import Commands
+from spawner.configuration import Configuration
+from spawner.control import Control, open_control
+from spawner.controlpath import default_control_path
 from spawner.daemon import Notifier, PidFile, daemonize
 from spawner.lifecycle import Action, Event, Lifecycle, State
-from spawner.listeners import Access, Listener, open_listener
 from spawner.settings import Settings
 from spawner.supervisor import KILL_AFTER, Supervisor
-from spawner.workplace import Workplace
+from spawner.workplace import SCOREBOARD_SLOTS, Workplace, open_workplace
 from workers import prctl
 from workers.errors import BootError
-from workers.handoff import Handoff
-from workers.scoreboard import Scoreboard
 
 log = logging.getLogger("trac-spawn")
 
 #: select() and epoll_wait() count milliseconds in 32 bits; a day is well below that.
 LONGEST_WAIT = 86_400.0
-#: SIGTTIN may add workers beyond --workers; memory of a slot that nobody uses is never touched.
-SCOREBOARD_SLOTS = 4096
 
 _EVENTS = {
     signal.SIGTERM: Event.STOP,
@@ -40,18 +40,23 @@ _EVENTS = {
     signal.SIGTTIN: Event.MORE,
     signal.SIGTTOU: Event.FEWER,
     signal.SIGUSR1: Event.REOPEN,
+    signal.SIGHUP: Event.RELOAD,
+    signal.SIGWINCH: Event.PAUSE,
 }
 
+#: What became of reloading each pool, by name; None for success.
+Outcome = dict[str, Optional[BootError]]
 
-def run(settings: Settings) -> int:
+
+def run(configuration: Configuration) -> int:
     """Be the master until told to stop; the exit status.
 
-    Raises BootError when the pool cannot start. With --daemonize the calling process does not
-    return: it ends once the pool is ready, or has failed, with a status that says which.
+    Raises BootError when no pool can start. With --daemonize the calling process does not return:
+    it ends once the pools are ready, or have failed, with a status that says which.
     """
-    notifier = daemonize() if settings.daemonize else None
+    notifier = daemonize() if configuration.master.daemonize else None
     try:
-        return _run(settings, notifier)
+        return _run(configuration, notifier)
     except BootError as error:
         if notifier is not None:
             # At the very end: the starting process must not leave before the message is out.
@@ -59,32 +64,24 @@ def run(settings: Settings) -> int:
         raise
 
 
-def _run(settings: Settings, notifier: Optional[Notifier]) -> int:
-    identity = privileges.resolve(settings.user, settings.group)
-    logs.configure(settings, identity.uid)
-    _warn_of_root(settings)
+def _run(configuration: Configuration, notifier: Optional[Notifier]) -> int:
+    settings = configuration.master
+    logs.configure(settings)
+    for pool in configuration.pools:
+        _warn_of_root(pool)
     privileges.set_rlimits(settings.rlimit_files, settings.rlimit_core)
     # From here on there is something to leave behind: a signal waits until the master watches.
     signal.pthread_sigmask(signal.SIG_BLOCK, _EVENTS)
     pidfile = PidFile(settings.pidfile) if settings.pidfile else None
-    listeners: list[Listener] = []
+    master = Master(configuration, notifier, pidfile)
     try:
-        access = Access(settings.socket_mode, settings.socket_user, settings.socket_group)
-        for address in settings.listeners():
-            listeners.append(open_listener(address, settings.backlog, access))
-        workplace = Workplace(
-            settings, identity, listeners, Handoff(), Scoreboard(SCOREBOARD_SLOTS), os.getpid()
-        )
-        return Master(workplace, notifier, pidfile).run()
+        return master.run()
     finally:
-        for listener in listeners:
-            listener.close()
-        if pidfile is not None:
-            pidfile.close()
+        master.close()
 
 
-def _warn_of_root(settings: Settings) -> None:
-    if os.geteuid() == 0 and settings.user is None:
+def _warn_of_root(pool: Settings) -> None:
+    if os.geteuid() == 0 and pool.user is None:
         log.warning("running as root: the application can do anything here; use --user")
 
 
@@ -92,54 +89,117 @@ class Master:
     """Waits for signals and for words from its children, and lets the lifecycle say what follows."""
 
     def __init__(
-        self, workplace: Workplace, notifier: Optional[Notifier], pidfile: Optional[PidFile]
+        self,
+        configuration: Configuration,
+        notifier: Optional[Notifier],
+        pidfile: Optional[PidFile],
     ) -> None:
-        self._workplace = workplace
+        self.configuration = configuration
         self._notifier = notifier
         self._pidfile = pidfile
         self._lifecycle = Lifecycle()
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._wakeup_writer = socket.socketpair()
         self._timeout = float("inf")
-        self._supervisor = Supervisor(workplace, self._selector, self.happen, self._in_child)
+        self.pools: dict[str, Supervisor] = {}
+        #: Pools that a reload has removed, until their last worker has left.
+        self._removed: list[Supervisor] = []
+        self._failure: Optional[BootError] = None
+        self._control: Optional[Control] = None
+        self._stopped: list[Callable[[], None]] = []
 
     def run(self) -> int:
-        """The loop, until the pool has been stopped. Raises BootError when it cannot start."""
+        """The loop, until all has been stopped. Raises BootError when no pool can start."""
+        for settings in self.configuration.pools:
+            self._add_pool(settings)
+        self._open_control()
         self._entitle()
         self._watch_signals()
         prctl.become_subreaper()
         log.info("listening on %s", ", ".join(self._addresses()))
         while self._lifecycle.state is not State.STOPPED:
-            self._supervisor.balance()
+            for pool in self._all_pools():
+                pool.balance()
             for key, _ in self._selector.select(self._patience()):
                 key.data()
             self._reap()
             self._check_clock()
-        failure = self._supervisor.failure
-        if failure is not None:
-            raise failure
-        recycled = ", ".join(f"{n} {why}" for why, n in sorted(self._supervisor.recycled.items()))
-        log.info("stopped; workers recycled: %s", recycled or "none")
+        if self._failure is not None:
+            raise self._failure
+        recycled: Counter[str] = Counter()
+        for pool in self.pools.values():
+            recycled += pool.recycled
+        told = ", ".join(f"{number} {why}" for why, number in sorted(recycled.items()))
+        log.info("stopped; workers recycled: %s", told or "none")
         return os.EX_OK
+
+    def close(self) -> None:
+        """Remove what the file system shows of this process."""
+        for told in self._stopped:
+            told()
+        if self._control is not None:
+            self._control.close()
+        for pool in self._all_pools():
+            pool.close_listeners()
+        if self._pidfile is not None:
+            self._pidfile.close()
+
+    def _open_control(self) -> None:
+        """The control socket: one that was asked for has to be there, the default one may not."""
+        settings = self.configuration.master
+        path = settings.control or default_control_path(settings)
+        if path is None:
+            return
+        try:
+            listener = open_control(path)
+        except BootError as error:
+            if settings.control:
+                raise
+            # Several masters of one user without pid files: the first has it.
+            log.info("trac-spawnctl cannot talk to this master: %s", error)
+            return
+        self._control = Control(listener, self._selector, Commands(self).handlers())
+
+    @property
+    def state(self) -> str:
+        """In one word, as the status shows it."""
+        return self._lifecycle.state.value
+
+    def _all_pools(self) -> list[Supervisor]:
+        return [*self.pools.values(), *self._removed]
+
+    def _add_pool(self, settings: Settings) -> None:
+        workplace = open_workplace(settings, self._label(settings))
+        self.pools[settings.name] = Supervisor(
+            workplace, self._selector, self._pool_happens, self._in_child
+        )
+
+    def _label(self, settings: Settings) -> str:
+        return f"{settings.name} " if len(self.configuration.pools) > 1 else ""
 
     def _patience(self) -> Optional[float]:
         """Seconds to the nearest deadline; None to wait for an event alone."""
         if self._lifecycle.state is State.STOPPED:
             return 0.0
-        deadline = min(self._timeout, self._supervisor.next_deadline())
+        deadline = min(self._timeout, *(one.next_deadline() for one in self._timed()))
         if deadline == float("inf"):
             return None
         return min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
 
+    def _timed(self) -> list[Union[Supervisor, Control]]:
+        """Whoever has deadlines of its own."""
+        return [*self._all_pools(), *([self._control] if self._control else [])]
+
     def _check_clock(self) -> None:
-        self._supervisor.check_clock()
+        for one in self._timed():
+            one.check_clock()
         if time.monotonic() >= self._timeout:
             self._timeout = float("inf")
             self.happen(Event.TIMEOUT)
 
     def _reap(self) -> None:
         for pid, status in children.reap():
-            if not self._supervisor.child_ended(pid, status):
+            if not any(pool.child_ended(pid, status) for pool in self._all_pools()):
                 # As PID 1, or as a subreaper, one inherits the children of others.
                 log.debug("reaped process %d: %s", pid, children.describe_status(status))
 
@@ -152,13 +212,13 @@ class Master:
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._read_signals)
         for number in (*_EVENTS, signal.SIGCHLD):
             signal.signal(number, _let_the_loop_handle_it)
-        # The terminal is gone; the pool is not, and SIGTERM still stops it.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _EVENTS)
 
     def _read_signals(self) -> None:
         for number in self._wakeup.recv(4096):
             event = _EVENTS.get(signal.Signals(number))
+            if event is Event.PAUSE and not self.configuration.master.daemonize:
+                continue  # a terminal sends it when its window changes size
             if event is not None:
                 log.info("%s received", signal.Signals(number).name)
                 self.happen(event)
@@ -171,9 +231,27 @@ class Master:
         if action is not Action.NOTHING:
             getattr(self, action.value)()
 
+    def _pool_happens(self, pool: Supervisor, event: Event) -> None:
+        """One pool has come to be ready, has failed or has ended: what is that for the whole?"""
+        if event is Event.POOL_EMPTY:
+            if pool in self._removed:
+                self._removed.remove(pool)
+                pool.close_listeners()
+            if all(one.ended for one in self._all_pools()):
+                self.happen(Event.POOL_EMPTY)
+        elif all(one.was_ready or one.failure for one in self.pools.values()):
+            if any(one.was_ready for one in self.pools.values()):
+                # One that cannot load does not keep the others from serving; it tries again.
+                self.happen(Event.POOL_READY)
+            else:
+                if self._lifecycle.state is State.STARTING:
+                    self._failure = pool.failure
+                self.happen(Event.POOL_FAILED)
+
     def announce(self) -> None:
-        """The pool is ready for the first time."""
-        log.info("ready: %d workers", self._supervisor.target)
+        """The pools are ready for the first time."""
+        ready = sum(pool.target for pool in self.pools.values() if pool.was_ready)
+        log.info("ready: %d workers", ready)
         if self._notifier is not None:
             self._notifier.ready()
             self._notifier = None
@@ -182,45 +260,115 @@ class Master:
         """Stop gracefully: let nobody new in, answer everybody who is."""
         log.info("stopping: answering what has been accepted or queued")
         self._entitle()
-        # First of all, so that nobody joins a queue that is not served any more.
-        for listener in self._workplace.listeners:
-            listener.stop_accepting()
-        self._supervisor.drain()
-        self._timeout = time.monotonic() + self._workplace.settings.stop_timeout
+        for pool in self._all_pools():
+            pool.drain()
+        self._timeout = time.monotonic() + self.configuration.master.stop_timeout
+
+    def stop(self, done: Callable[[], None]) -> None:
+        """Stop gracefully; ``done`` is called at the very end."""
+        self._stopped.append(done)
+        if self._lifecycle.serving:
+            self.happen(Event.STOP)
+
+    def pause(self) -> None:
+        """Retire all workers; the sockets stay open, and what comes queues up."""
+        for pool in self.pools.values():
+            pool.paused = True
 
     def terminate(self) -> None:
         """End all that still runs."""
-        log.warning("ending the workers that are left")
-        for listener in self._workplace.listeners:
-            listener.stop_accepting()
-        self._supervisor.terminate()
+        if any(pool.workers for pool in self._all_pools()):
+            log.warning("ending the workers that are left")
+        for pool in self._all_pools():
+            pool.terminate()
         self._timeout = time.monotonic() + KILL_AFTER
 
     def kill(self) -> None:
         log.warning("killing the workers that are left")
-        self._supervisor.kill()
+        for pool in self._all_pools():
+            pool.kill()
 
     def grow(self) -> None:
-        self._resize(self._supervisor.target + 1)
+        for pool in self.pools.values():
+            self.resize(pool, pool.target + 1)
 
     def shrink(self) -> None:
-        self._resize(self._supervisor.target - 1)
+        for pool in self.pools.values():
+            self.resize(pool, pool.target - 1)
 
-    def _resize(self, target: int) -> None:
-        self._supervisor.target = max(1, min(target, SCOREBOARD_SLOTS // 2))
-        log.info("%d workers wanted", self._supervisor.target)
+    def resize(self, pool: Supervisor, target: int) -> None:
+        pool.target = max(1, min(target, SCOREBOARD_SLOTS // 2))
+        log.info("%s%d workers wanted", pool.workplace.label, pool.target)
 
     def reopen(self) -> None:
-        """Open the log files again: ours first, so that it exists for the workers' user."""
-        logs.reopen(self._workplace.identity.uid)
-        self._supervisor.reopen()
+        """Open the log files again."""
+        logs.reopen()
+        for pool in self._all_pools():
+            pool.reopen()
         log.info("log files opened again")
+
+    # -- reload ----------------------------------------------------------------------------------
+
+    def reload(self, only: str = "", done: Callable[[Outcome], None] = lambda outcome: None) -> None:
+        """Read the configuration again and load every pool anew, or ``only`` that one.
+
+        What cannot be read or loaded changes nothing. ``done`` gets what became of each pool, once
+        all is decided, and raises no error. Raises BootError for a configuration that is wrong.
+        """
+        try:
+            fresh = self.configuration.reload()
+            fresh.check()
+        except BootError as error:
+            log.error("reload failed, nothing is changed: %s", error)
+            done({"": error})
+            return
+        self.configuration = fresh
+        log.setLevel(fresh.master.log_level.upper())
+        wanted = [pool for pool in fresh.pools if only in ("", pool.name)]
+        outcome: Outcome = {}
+
+        def one_done(name: str, failure: Optional[BootError]) -> None:
+            outcome[name] = failure
+            if len(outcome) == len(wanted):
+                done(outcome)
+
+        if not only:
+            self._remove_pools({pool.name for pool in fresh.pools})
+        for settings in wanted:
+            self._reload_pool(settings, one_done)
+        self._entitle()
+
+    def _remove_pools(self, kept: set[str]) -> None:
+        for name in [name for name in self.pools if name not in kept]:
+            log.info("the pool %s is no longer wanted", name)
+            pool = self.pools.pop(name)
+            self._removed.append(pool)
+            pool.drain()
+
+    def _reload_pool(
+        self, settings: Settings, done: Callable[[str, Optional[BootError]], None]
+    ) -> None:
+        name = settings.name
+        pool = self.pools.get(name)
+        try:
+            if pool is None:
+                self._add_pool(settings)
+                done(name, None)
+            else:
+                workplace = open_workplace(settings, self._label(settings), pool.workplace)
+                pool.reload(workplace, lambda failure: done(name, failure))
+        except BootError as error:
+            log.error("reload of the pool %s failed: %s", name, error)
+            done(name, error)
 
     # -- the process -----------------------------------------------------------------------------
 
-    def _in_child(self) -> None:
+    def _in_child(self, workplace: Workplace) -> None:
         """Close what belongs to the master alone: a copy of it would hide its death."""
-        self._supervisor.close_channels()
+        for pool in self._all_pools():
+            pool.close_in_child(workplace)
+        if self._control is not None:
+            self._control.forget()
         self._selector.close()
         self._wakeup.close()
         self._wakeup_writer.close()
@@ -229,8 +377,10 @@ class Master:
         if self._pidfile is not None:
             self._pidfile.forget()
 
-    def _addresses(self) -> list[str]:
-        return [str(listener.address) for listener in self._workplace.listeners]
+    def _addresses(self) -> Iterator[str]:
+        for pool in self.pools.values():
+            for listener in pool.workplace.listeners:
+                yield str(listener.address)
 
     def _entitle(self) -> None:
         state = "" if self._lifecycle.serving else f" {self._lifecycle.state.value}"

@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn, Optional
 
+from spawner.values import UNLIMITED
 from workers import prctl
 from workers.errors import BootError
-
-UNLIMITED = -1
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from spawner.status import (
     Reloaded,
     Scaled,
     Status,
-    Upgraded,
     WorkerStatus,
 )
 
@@ -94,10 +93,6 @@ def reload(answer: Reloaded) -> Lines:
         yield f"{name}: generation {generation} serves"
 
 
-def upgrade(answer: Upgraded) -> Lines:
-    yield f"process {answer['pid']} is the master now"
-
-
 def scale(answer: Scaled) -> Lines:
     yield f"{answer['pool']}: {answer['target']} workers wanted"
 
@@ -159,7 +154,6 @@ REPORTS: Mapping[str, Callable[[Any], Lines]] = {
     "status": status,
     "ping": ping,
     "reload": reload,
-    "upgrade": upgrade,
     "stop": _done("stopped"),
     "scale": scale,
     "recycle": recycle,

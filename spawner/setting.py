@@ -1,4 +1,4 @@
-"""One setting: a row of the table in settings.py, whom it concerns, and where its value came from."""
+"""One setting: a row of the table in settings.py, whom it concerns, where its value came from."""
 
 from __future__ import annotations
 

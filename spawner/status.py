@@ -1,8 +1,8 @@
 """What the master answers to each verb, as JSON: the one place that says which parts there are.
 
 The command reads what a master of another version may have sent, so parts are added, not renamed.
-Sizes are bytes, times seconds; names that end in ``_s`` or ``_s_ago`` are time spans, the others are
-seconds since 1970. What is unknown at the moment is null.
+Sizes are bytes, times seconds; names that end in ``_s`` or ``_s_ago`` are time spans, the others
+are seconds since 1970. What is unknown at the moment is null.
 """
 
 from __future__ import annotations
@@ -84,10 +84,6 @@ class Reloaded(TypedDict):
     pools: Dict[str, int]  # the generation that serves now
 
 
-class Upgraded(TypedDict):
-    pid: int  # of the new master
-
-
 class Scaled(TypedDict):
     pool: str
     target: int
@@ -154,7 +150,6 @@ ANSWERS: Mapping[str, type] = {
     "status": Status,
     "ping": Pongs,
     "reload": Reloaded,
-    "upgrade": Upgraded,
     "stop": Nothing,
     "scale": Scaled,
     "recycle": Recycled,

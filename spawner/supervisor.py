@@ -7,32 +7,45 @@ import os
 import selectors
 import signal
 import time
-from collections import Counter
-from typing import Callable, Iterator, Optional
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Callable, Optional
 
-from spawner.children import (
-    TemplateHandle,
-    WorkerHandle,
-    describe_status,
-    fork_child,
-    send_signal,
-)
+from spawner.children import TemplateHandle, WorkerHandle, describe_status, send_signal
+from spawner.generation import Generation
 from spawner.hardmemory import HardMemory
 from spawner.lifecycle import Event
 from spawner.pool import Backoff, WorkerState, plan
-from spawner.template import reported_failure, run_template, run_worker
+from spawner.status import Death
+from spawner.switchboard import Switchboard
+from spawner.template import reported_failure
 from spawner.workplace import Workplace
-from workers.channel import Channel, Message
+from workers.channel import Message
 from workers.errors import BootError
+from workers.logs import own_log_file
 
 log = logging.getLogger("trac-spawn")
 
-#: Workers beyond the wanted number while one is being replaced.
-SURGE = 1
 #: A worker that was told to end at once and has not after this many seconds is killed.
 KILL_AFTER = 5.0
 #: A start that fails this often in a row, without saying why, has failed for good at first start-up.
 SILENT_FAILURES = 3
+
+
+#: How many post-mortems are kept.
+DEATHS_KEPT = 50
+#: The reason of workers that a reload replaces.
+RELOAD = "reload"
+
+Reloaded = Callable[[Optional[BootError]], None]
+
+
+@dataclass
+class Reload:
+    """A reload on its way: ``candidate`` until a worker of it is ready, ``done`` until all is new."""
+
+    candidate: Optional[Generation] = None
+    done: Optional[Reloaded] = None
 
 
 class Supervisor:
@@ -42,26 +55,38 @@ class Supervisor:
         self,
         workplace: Workplace,
         selector: selectors.BaseSelector,
-        happen: Callable[[Event], None],
-        in_child: Callable[[], None],
+        happen: Callable[[Supervisor, Event], None],
+        in_child: Callable[[Workplace], None],
     ) -> None:
-        self._workplace = workplace
-        self._selector = selector
         self._happen = happen
         #: Closes, in a child, what belongs to the master alone.
         self._in_child = in_child
+        #: Workers have been retired, and the sockets queue.
+        self.paused = False
+        self.reloads: Counter[bool] = Counter()  # by success
+        self.last_reload_error = ""
+        #: Those who died unasked, by signal or exit status; and the latest of them.
+        self.died: Counter[str] = Counter()
+        self.deaths: deque[Death] = deque(maxlen=DEATHS_KEPT)
+        self._switchboard = Switchboard(selector)
+        self._current = Generation(1, workplace, self._switchboard, in_child)
+        #: The highest number of a generation so far; a template gives its own.
+        self._numbered = 0 if workplace.settings.template else 1
+        #: Every template that has not been reaped, by pid; one that was dismissed is on its way out.
+        self._templates: dict[int, TemplateHandle] = {}
+        self._reload = Reload()
         self.target = workplace.settings.workers
-        self.generation = 0
-        #: Why the pool never became ready.
+        #: Why the pool is not ready, and may never be.
         self.failure: Optional[BootError] = None
         #: How many workers were recycled, by the first word of the reason.
         self.recycled: Counter[str] = Counter()
-        self._template: Optional[TemplateHandle] = None
-        self._without_template = not workplace.settings.template
         self._workers: dict[int, WorkerHandle] = {}
         self._backoff = Backoff()
         self._serving = True
-        self._was_ready = False
+        #: Every worker has been ready at once.
+        self.was_ready = False
+        #: Told to stop, and no child is left.
+        self.ended = False
         #: While stopping: connections may be left in the queue, and no worker saw its end yet.
         self._queue_waits = False
         self._memory = HardMemory(workplace.settings.hard_memory)
@@ -74,48 +99,90 @@ class Supervisor:
         if not self._serving:
             self._finish()
             return
-        steps = plan(list(self._workers.values()), self.target, SURGE)
+        self._advance_reload()
+        counted = [worker for worker in self._workers.values() if not self._is_on_trial(worker)]
+        target = 0 if self.paused else self.target
+        steps = plan(counted, target, self.workplace.settings.max_surge)
         for worker in steps.retire:
             self._retire(worker)
         if self._backoff.remaining(time.monotonic()) > 0:
             return
-        if not self._without_template and self._template is None:
-            self._start_template()
+        if not self._current.without_template and self._current.template is None:
+            self._start_template(self._current)
         # Leaving workers keep their slots, and those that leave slowly may be many.
-        room = self._workplace.scoreboard.slots - len(self._workers)
-        for _ in range(min(steps.spawn, room) if self._can_spawn else 0):
-            if not self._spawn():
+        room = self._current.workplace.scoreboard.slots - len(self._workers)
+        for _ in range(min(steps.spawn, room) if self._current.can_spawn else 0):
+            if not self._spawn(self._current):
                 break
-        if not self._was_ready and self.ready_workers >= self.target:
-            self._was_ready = True
-            self._happen(Event.POOL_READY)
+        if not self.was_ready and self.ready_workers >= self.target:
+            self.was_ready, self.failure = True, None
+            self._happen(self, Event.POOL_READY)
 
     def _finish(self) -> None:
         """While stopping: once the last worker is gone, and the queue is answered, let all end."""
         if self._workers:
             return
-        if self._queue_waits and self._can_spawn and self._spawn():
+        if self._queue_waits and self._current.can_spawn and self._spawn(self._current):
             (worker,) = self._workers.values()
             log.info("%s answers what the last one has left in the queue", worker.describe())
             self._drain_worker(worker)
             return
-        self._dismiss_template()
-        if self._template is None:
-            self._happen(Event.POOL_EMPTY)
+        self._current.dismiss_template()
+        if not self._templates and not self.ended:
+            self.ended = True
+            self._happen(self, Event.POOL_EMPTY)
+
+    @property
+    def workers(self) -> list[WorkerHandle]:
+        """Those that live, or are about to."""
+        return list(self._workers.values())
+
+    @property
+    def current(self) -> Generation:
+        """The generation that serves."""
+        return self._current
+
+    @property
+    def state(self) -> str:
+        """In one word, as the status shows it."""
+        if not self._serving:
+            return "stopping"
+        if self.paused:
+            return "paused"
+        if self.was_ready:
+            return "running"
+        return "failed" if self.failure else "starting"
+
+    def recycle(self, number: Optional[int] = None) -> list[int]:
+        """Replace the worker in one slot, or all; the slots of those that will be."""
+        chosen = [
+            worker
+            for worker in self._workers.values()
+            if worker.state is WorkerState.READY and not worker.worn and number in (None, worker.number)
+        ]
+        for worker in chosen:
+            worker.reason = "asked for"
+        return [worker.number for worker in chosen]
+
+    def close_listeners(self) -> None:
+        """Let go of the sockets, and remove their paths where they are still ours."""
+        for listener in self.workplace.listeners:
+            listener.close()
+
+    @property
+    def workplace(self) -> Workplace:
+        """Of the generation that serves."""
+        return self._current.workplace
 
     @property
     def ready_workers(self) -> int:
         return sum(worker.state is WorkerState.READY for worker in self._workers.values())
 
-    @property
-    def _can_spawn(self) -> bool:
-        return self._without_template or (self._template is not None and self._template.ready)
-
     def _retire(self, worker: WorkerHandle) -> None:
-        worker.reason = worker.reason or "one worker fewer"
+        worker.reason = worker.reason or ("pause" if self.paused else "one worker fewer")
         worker.state = WorkerState.LEAVING
         self._count_recycled(worker, worker.reason)
-        worker.tell("retire")
+        worker.tell(worker.farewell)
 
     def _count_recycled(self, worker: WorkerHandle, reason: str) -> None:
         log.info("%s recycled: %s", worker.describe(), reason)
@@ -123,119 +190,47 @@ class Supervisor:
 
     # -- starting children -----------------------------------------------------------------------
 
-    def _start_template(self) -> None:
-        ends = self._open_channel("a template")
-        if ends is None:
-            return
-        ours, theirs = ends
-        generation = self.generation + 1
+    def _start_template(self, generation: Generation) -> None:
+        try:
+            template = generation.start_template(self._numbered + 1, self._hear_template)
+            self._numbered += 1
+            self._templates[template.pid] = template
+        except OSError as error:
+            failure = BootError(f"cannot fork: {error.strerror}", os.EX_OSERR)
+            self._start_failed("a template", time.monotonic(), failure)
 
-        def body() -> None:
-            self._in_child()
-            ours.close()
-            run_template(self._workplace, generation, theirs)
-
-        pid = self._fork(body, "a template", ours, theirs)
-        if pid is None:
-            return
-        self.generation = generation
-        self._template = template = TemplateHandle(generation, ours, pid)
-        self._listen_to(ours, lambda: self._hear_template(template))
-
-    def _spawn(self) -> bool:
+    def _spawn(self, generation: Generation) -> bool:
         """Ask for one more worker; False when that is not possible now."""
         number = next(n for n in range(1, len(self._workers) + 2) if n not in self._workers)
-        ends = self._open_channel(f"worker {number}")
-        if ends is None:
-            return False
-        ours, theirs = ends
-        slot = self._workplace.scoreboard.slot(number)
-        slot.clear()
-        worker = WorkerHandle(number, self.generation or 1, ours, slot)
-        asked = self._spawn_directly if self._without_template else self._spawn_from_template
-        if not asked(worker, theirs):
-            return False
-        self._workers[number] = worker
-        self._listen_to(ours, lambda: self._hear_worker(worker))
-        return True
-
-    def _spawn_from_template(self, worker: WorkerHandle, theirs: Channel) -> bool:
-        assert self._template is not None
-        order = {"command": "spawn", "number": worker.number, "generation": worker.generation}
-        sent = self._template.channel.send(order, [theirs.fileno()])
-        theirs.close()
-        if not sent:
-            # The template has ended, which SIGCHLD tells, or it has a queue of orders to work off.
-            worker.channel.close()
-        return sent
-
-    def _spawn_directly(self, worker: WorkerHandle, theirs: Channel) -> bool:
-        def body() -> None:
-            self._in_child()
-            worker.channel.close()
-            run_worker(self._workplace, worker.number, worker.generation, theirs)
-
-        pid = self._fork(body, worker.describe(), worker.channel, theirs)
-        worker.pid = pid
-        return pid is not None
-
-    def _open_channel(self, what: str) -> Optional[tuple[Channel, Channel]]:
         try:
-            return Channel.pair()
+            worker = generation.spawn(number, self._hear_worker)
         except OSError as error:
-            failure = BootError(f"no channel: {error.strerror}", os.EX_OSERR)
-            self._start_failed(what, time.monotonic(), failure)
-            return None
-
-    def _fork(self, body: Callable[[], None], what: str, ours: Channel, theirs: Channel) -> Optional[int]:
-        try:
-            return fork_child(body)
-        except OSError as error:
-            ours.close()
             failure = BootError(f"cannot fork: {error.strerror}", os.EX_OSERR)
-            self._start_failed(what, time.monotonic(), failure)
-            return None
-        finally:
-            theirs.close()
+            self._start_failed(f"worker {number}", time.monotonic(), failure)
+            return False
+        if worker is not None:
+            self._workers[number] = worker
+        return worker is not None
 
-    def _listen_to(self, channel: Channel, hear: Callable[[], None]) -> None:
-        channel.socket.setblocking(False)
-        self._selector.register(channel, selectors.EVENT_READ, hear)
-
-    def _stop_listening_to(self, channel: Channel) -> None:
-        if channel.fileno() >= 0:
-            self._selector.unregister(channel)
-            channel.close()
-
-    def close_channels(self) -> None:
-        """In a child: these lead to its siblings."""
-        for worker in self._workers.values():
-            worker.channel.close()
-        if self._template is not None:
-            self._template.channel.close()
+    def close_in_child(self, workplace: Workplace) -> None:
+        """In a child that works at ``workplace``: close what is not for it. Channels lead to its
+        siblings, and a listening socket stays open as long as anybody has it."""
+        self._switchboard.close()
+        candidate = self._reload.candidate
+        for own in (self.workplace, candidate.workplace if candidate else self.workplace):
+            for listener in own.listeners:
+                if listener not in workplace.listeners:
+                    listener.close()
+        if self.workplace.handoff is not workplace.handoff:
+            self.workplace.handoff.close()
 
     # -- what children say -----------------------------------------------------------------------
 
-    @staticmethod
-    def _messages(channel: Channel) -> Iterator[Optional[Message]]:
-        """What has arrived; None last, when the other end is closed."""
-        # Closed ones too: of one batch of events, an earlier one may have closed it.
-        while channel.fileno() >= 0:
-            try:
-                message, descriptors = channel.receive()
-            except BlockingIOError:
-                return
-            for descriptor in descriptors:
-                os.close(descriptor)  # no child has any to give: the master must not fill up
-            yield message
-            if message is None:
-                return
-
     def _hear_template(self, template: TemplateHandle) -> None:
         try:
-            for message in self._messages(template.channel):
+            for message in self._switchboard.messages(template.channel):
                 if message is None:
-                    self._stop_listening_to(template.channel)
+                    self._switchboard.hang_up(template.channel)
                 else:
                     self._obey_template(template, message)
         except (KeyError, TypeError, ValueError) as error:
@@ -246,7 +241,7 @@ class Supervisor:
             template.ready = True
             log.info("%s ready", template.describe())
         elif message["event"] == "unsafe":
-            self._without_template = True
+            self._generation_of(template).without_template = True
             log.warning(
                 "%s: the loaded application is not safe to fork, so each worker loads it by"
                 " itself: %s", template.describe(), "; ".join(message["reasons"]),
@@ -256,7 +251,7 @@ class Supervisor:
 
     def _hear_worker(self, worker: WorkerHandle) -> None:
         try:
-            for message in self._messages(worker.channel):
+            for message in self._switchboard.messages(worker.channel):
                 if message is None:
                     self._lost_contact(worker)
                 else:
@@ -270,8 +265,8 @@ class Supervisor:
         elif message["event"] == "ready" and worker.state is WorkerState.STARTING:
             worker.state = WorkerState.LEAVING if worker.drains else WorkerState.READY
             self._backoff.succeeded()
-            if self._template is not None and self._template.generation == worker.generation:
-                self._template.proven = True
+            for template in self._templates.values():
+                template.proven = template.proven or template.generation == worker.generation
             log.info("%s ready", worker.describe())
         elif message["event"] == "recycle" and not worker.worn:
             worker.reason = message["reason"]
@@ -286,11 +281,11 @@ class Supervisor:
             send_signal(pid, signal.SIGKILL)
 
     def _lost_contact(self, worker: WorkerHandle) -> None:
-        self._stop_listening_to(worker.channel)
+        self._switchboard.hang_up(worker.channel)
         if worker.pid is None:
             # It never came to life: its template ended, or could not fork.
             del self._workers[worker.number]
-            self._start_failed(worker.describe(), worker.born, worker.failure, "was not born")
+            self._worker_failed(worker, "was not born")
         elif worker.kill_at is None:
             # It is about to be reaped; or the application has closed what it should not have.
             worker.kill_at = time.monotonic() + KILL_AFTER
@@ -299,8 +294,8 @@ class Supervisor:
 
     def child_ended(self, pid: int, status: int) -> bool:
         """A child was reaped; False when it is none of this pool's."""
-        template = self._template
-        if template is not None and template.pid == pid:
+        template = self._templates.get(pid)
+        if template is not None:
             self._hear_template(template)  # its last words
             self._template_ended(template, status)
             return True
@@ -314,23 +309,28 @@ class Supervisor:
         return False
 
     def _template_ended(self, template: TemplateHandle, status: int) -> None:
-        self._stop_listening_to(template.channel)
-        self._template = None
-        if not self._serving or self._without_template:
+        self._switchboard.hang_up(template.channel)
+        del self._templates[template.pid]
+        generation = self._generation_of(template)
+        if generation.template is not template:
+            return  # dismissed
+        generation.template = None
+        if not self._serving or generation.without_template:
             return
-        if template.proven:
+        if generation is self._reload.candidate:
+            self._reload_failed(template.failure or BootError(f"{template.describe()} died early"))
+        elif template.proven:
             log.warning("%s died: %s", template.describe(), describe_status(status))
         else:
             how = f"died early: {describe_status(status)}"
             self._start_failed(template.describe(), template.born, template.failure, how)
 
     def _worker_ended(self, worker: WorkerHandle, status: int) -> None:
-        self._stop_listening_to(worker.channel)
+        self._switchboard.hang_up(worker.channel)
         del self._workers[worker.number]
         slot = worker.slot.snapshot()
         if worker.state is WorkerState.STARTING:
-            how = f"died before it was ready: {describe_status(status)}"
-            self._start_failed(worker.describe(), worker.born, worker.failure, how)
+            self._worker_failed(worker, f"died before it was ready: {describe_status(status)}")
         elif worker.state is WorkerState.LEAVING and status == 0:
             # Nobody new gets into the queue, so whoever saw its end saw it for all.
             self._queue_waits = self._queue_waits and not worker.drains
@@ -340,6 +340,33 @@ class Supervisor:
                 "%s died: %s after %d requests%s", worker.describe(), describe_status(status),
                 slot.requests, ", in the middle of one" if slot.busy else "",
             )  # fmt: skip
+            self._remember_death(worker, describe_status(status))
+
+    def _remember_death(self, worker: WorkerHandle, how: str) -> None:
+        self.died[how] += 1
+        failure = worker.failure
+        self.deaths.append(
+            {
+                "at": time.time(),
+                "pool": self.workplace.settings.name,
+                "slot": worker.number,
+                "generation": worker.generation,
+                "pid": worker.pid,
+                "reason": f"{how}: {failure}" if failure else how,
+                "request": None,
+                "requests": worker.slot.snapshot().requests,
+                "rss": None,
+                "age_s": time.monotonic() - worker.born,
+                "traceback": failure.traceback if failure else None,
+            }
+        )
+
+    def _worker_failed(self, worker: WorkerHandle, how: str) -> None:
+        self._remember_death(worker, how)
+        if self._is_on_trial(worker):
+            self._reload_failed(worker.failure or BootError(f"{worker.describe()} {how}"))
+        else:
+            self._start_failed(worker.describe(), worker.born, worker.failure, how)
 
     def _start_failed(self, who: str, born: float, failure: Optional[BootError], how: str = "") -> None:
         """A child ended before it was ready: say why once, and try again later and later."""
@@ -352,10 +379,10 @@ class Supervisor:
         why = f"cannot start: {failure}" if failure else how
         failure = failure or BootError(f"{who} {how}")
         self._log_traceback_once(failure)
-        if final and not self._was_ready:
+        if final and not self.was_ready:
             self.failure = self.failure or failure
-            self._happen(Event.POOL_FAILED)
-        else:
+            self._happen(self, Event.POOL_FAILED)
+        if self._serving:
             log.error("%s %s; next try in %.1f s", who, why, delay)
 
     def _log_traceback_once(self, failure: BootError) -> None:
@@ -363,15 +390,110 @@ class Supervisor:
             self._logged_traceback = failure.traceback
             log.error("%s\n%s", failure, failure.traceback.rstrip())
 
+    # -- reload ----------------------------------------------------------------------------------
+
+    def reload(self, workplace: Workplace, done: Reloaded) -> None:
+        """Load the application anew, and let it take over once a worker of it is ready.
+
+        ``done`` is called in the end, with the failure when the old generation serves on.
+        """
+        self._abandon_reload("another reload has begun")
+        candidate = Generation(self._numbered + 1, workplace, self._switchboard, self._in_child)
+        self._reload = Reload(candidate, done)
+        log.info("reloading: generation %d", candidate.number)
+        if candidate.without_template:
+            self._numbered += 1
+            return
+        self._start_template(candidate)
+        if candidate.template is None:
+            self._reload_failed(BootError("cannot fork", os.EX_OSERR))
+
+    def _advance_reload(self) -> None:
+        """The next step of a reload: one worker on trial, then all the others, one by one."""
+        candidate = self._reload.candidate
+        if candidate is None:
+            if self._reload.done is not None and not self._worn_by_reload():
+                log.info("reloaded: generation %d", self._current.number)
+                self._finish_reload(None)
+        elif candidate.can_spawn:
+            trial = [worker for worker in self._workers.values() if self._is_on_trial(worker)]
+            if not trial:
+                self._spawn(candidate)
+            elif trial[0].state is WorkerState.READY:
+                self._take_over(candidate)
+
+    def _take_over(self, candidate: Generation) -> None:
+        """The new generation has proved that it works."""
+        self._reload.candidate = None
+        self._current.dismiss_template()
+        abandoned = [one for one in self.workplace.listeners if one not in candidate.workplace.listeners]
+        for listener in abandoned:
+            listener.stop_accepting()
+            listener.close()
+        # Only the old workers have these sockets now, and what is queued there wants its answer.
+        farewell = "drain" if abandoned else "retire"
+        self._current = candidate
+        self.paused = False
+        self._backoff.succeeded()
+        self.target = candidate.workplace.settings.workers
+        self._memory = HardMemory(candidate.workplace.settings.hard_memory)
+        for worker in self._workers.values():
+            if worker.generation != candidate.number and not worker.worn:
+                worker.reason, worker.farewell = RELOAD, farewell
+
+    def _worn_by_reload(self) -> bool:
+        return any(
+            worker.reason == RELOAD and worker.state is not WorkerState.LEAVING
+            for worker in self._workers.values()
+        )
+
+    def _reload_failed(self, failure: BootError) -> None:
+        log.error("reload failed, the old generation serves on: %s", failure)
+        if failure.unexpected:
+            log.error("%s", failure.traceback.rstrip())
+        candidate = self._reload.candidate
+        assert candidate is not None
+        for worker in self._workers.values():
+            if self._is_on_trial(worker):
+                self._terminate_worker(worker)
+        candidate.dismiss_template()
+        self._reload.candidate = None
+        self.last_reload_error = str(failure)
+        self._finish_reload(failure)
+
+    def _abandon_reload(self, why: str) -> None:
+        if self._reload.candidate is not None:
+            self._reload_failed(BootError(f"{why} before this one was done", os.EX_TEMPFAIL))
+        elif self._reload.done is not None:
+            self._finish_reload(None)  # it has taken over; only old workers are left
+
+    def _finish_reload(self, failure: Optional[BootError]) -> None:
+        done, self._reload = self._reload.done, Reload()
+        self.reloads[failure is None] += 1
+        if done is not None:
+            done(failure)
+
+    def _is_on_trial(self, worker: WorkerHandle) -> bool:
+        candidate = self._reload.candidate
+        return candidate is not None and worker.generation == candidate.number
+
+    def _generation_of(self, template: TemplateHandle) -> Generation:
+        candidate = self._reload.candidate
+        return candidate if candidate and candidate.template is template else self._current
+
     # -- ending ----------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Every worker answers what is queued, then leaves; none are started but for the queue's sake."""
+        """Let nobody new in; every worker answers what is queued, then leaves."""
         self._serving = False
+        # First of all, so that nobody joins a queue that is not served any more.
+        for listener in self.workplace.listeners:
+            listener.stop_accepting()
         # A template stays until then: the last worker may die with connections left in the queue.
-        self._queue_waits = self._was_ready
-        if not self._can_spawn:
-            self._dismiss_template()
+        self._queue_waits = self.was_ready
+        self._abandon_reload("the pool is being stopped")
+        if not self._current.can_spawn:
+            self._current.dismiss_template()
         for worker in self._workers.values():
             self._drain_worker(worker)
 
@@ -380,19 +502,16 @@ class Supervisor:
         worker.tell("drain")
         if worker.state is WorkerState.READY:
             worker.state = WorkerState.LEAVING
-        elif self._without_template and not self._was_ready:
+        elif self._current.without_template and not self.was_ready:
             worker.signal(signal.SIGTERM)  # still loading: nobody has been served yet
-
-    def _dismiss_template(self) -> None:
-        if self._template is not None and self._template.channel.fileno() >= 0:
-            # An idle one leaves at the end of its channel, and a loading one by the signal.
-            self._stop_listening_to(self._template.channel)
-            send_signal(self._template.pid, signal.SIGTERM)
 
     def terminate(self) -> None:
         """Every child ends now, requests or not."""
         self._serving = self._queue_waits = False
-        self._dismiss_template()
+        for listener in self.workplace.listeners:
+            listener.stop_accepting()
+        self._abandon_reload("the pool is being stopped")
+        self._current.dismiss_template()
         for worker in self._workers.values():
             self._terminate_worker(worker)
 
@@ -406,15 +525,17 @@ class Supervisor:
         """What is left is killed."""
         for worker in self._workers.values():
             worker.signal(signal.SIGKILL)
-        if self._template is not None:
-            send_signal(self._template.pid, signal.SIGKILL)
+        for pid in self._templates:
+            send_signal(pid, signal.SIGKILL)
 
     def reopen(self) -> None:
-        """Tell every child to open its log files again."""
+        """Tell every child to open its log files again; trac-spawn's own, it is given."""
+        own = own_log_file()
+        descriptors = [] if own is None else [own]
         for worker in self._workers.values():
-            worker.tell("reopen")
-        if self._template is not None:
-            self._template.channel.send({"command": "reopen"})
+            worker.tell("reopen", descriptors)
+        for template in self._templates.values():
+            template.channel.send({"command": "reopen"}, descriptors)
 
     # -- time ------------------------------------------------------------------------------------
 

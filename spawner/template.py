@@ -19,14 +19,14 @@ from workers import prctl
 from workers.application import Application
 from workers.channel import TEXT_CEILING, Channel, Message
 from workers.errors import BootError
-from workers.logs import reopen_log_files
+from workers.logs import reopen_log_files, take_log_file
 
 log = logging.getLogger("trac-spawn")
 
 
 def run_template(workplace: Workplace, generation: int, channel: Channel) -> None:
     """The body of the template process; returns when the master has closed its end of the channel."""
-    setproctitle(f"trac-spawn: template gen {generation} loading")
+    setproctitle(f"trac-spawn: {workplace.label}template gen {generation} loading")
     _prepare_signals()
     known = forksafety.open_descriptors()
     try:
@@ -41,13 +41,15 @@ def run_template(workplace: Workplace, generation: int, channel: Channel) -> Non
         return
     _settle(workplace)
     channel.send({"event": "ready"})
-    setproctitle(f"trac-spawn: template gen {generation}")
+    setproctitle(f"trac-spawn: {workplace.label}template gen {generation}")
     while True:
         message, descriptors = channel.receive()
         if message is None:
             return
         if message["command"] == "reopen":
             reopen_log_files()
+            for descriptor in descriptors:
+                take_log_file(descriptor)
             continue
         with Channel.adopt(descriptors[0]) as end:
             _fork_worker(workplace, application, message, end, channel)
@@ -55,7 +57,7 @@ def run_template(workplace: Workplace, generation: int, channel: Channel) -> Non
 
 def run_worker(workplace: Workplace, number: int, generation: int, channel: Channel) -> None:
     """The body of a worker without a template: it loads the application by itself."""
-    setproctitle(f"trac-spawn: worker {number} gen {generation} loading")
+    setproctitle(f"trac-spawn: {workplace.label}worker {number} gen {generation} loading")
     _prepare_signals()
     channel.send({"event": "spawned"})
     try:

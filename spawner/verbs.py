@@ -1,4 +1,4 @@
-"""What a running master can be told: one table for the socket, the command's help and the manual page."""
+"""What a running master can be told: one table for the socket, the help and the manual page."""
 
 from __future__ import annotations
 
@@ -93,12 +93,6 @@ VERBS: tuple[Verb, ...] = (
         changes=True,
         patience=AFTER_LOADING,
     ),
-    Verb(
-        "upgrade",
-        "Start the program anew, as it is installed now, and retire the old one.",
-        changes=True,
-        patience=AFTER_LOADING,
-    ),
     Verb("stop", "Answer what has been accepted or queued, then end.", changes=True, patience=AFTER_LOADING),
     Verb(
         "scale",
@@ -167,7 +161,7 @@ def check_arguments(verb: Verb, given: Mapping[str, object]) -> dict[str, str]:
 
 
 def wanted_workers(text: str, current: int) -> int:
-    """What the argument of ``scale`` asks for; may be below zero, which is for the pool to judge."""
+    """What the argument of ``scale`` asks for; may be below zero: the pool judges that."""
     return current + int(text) if text[0] in "+-" else int(text)
 
 

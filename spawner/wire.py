@@ -1,4 +1,4 @@
-"""What goes over the control socket: lines of JSON, framed and checked here for both ends, without I/O."""
+"""What goes over the control socket: lines of JSON, framed and checked for both ends, no I/O."""
 
 from __future__ import annotations
 

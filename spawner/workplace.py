@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import dataclass
-from typing import Sequence
+from dataclasses import dataclass, replace
+from typing import Optional, Sequence
 
 from spawner import privileges
-from spawner.listeners import Listener
+from spawner.listeners import Access, Listener, open_listener
 from spawner.privileges import Identity
 from spawner.settings import Settings
 from workers import application, prctl
@@ -22,6 +22,36 @@ from workers.recycling import RecyclingLimits
 from workers.scoreboard import Scoreboard
 from workers.worker import Worker, WorkerConfig, web_servers_from_environment
 
+#: What --clear-env leaves: where programs are found, and who this is.
+KEPT_VARIABLES = {"PATH", "HOME", "USER", "LOGNAME"}
+#: SIGTTIN may add workers beyond --workers; memory of a slot that nobody uses is never touched.
+SCOREBOARD_SLOTS = 4096
+
+
+def open_workplace(settings: Settings, label: str, before: Optional[Workplace] = None) -> Workplace:
+    """Resolve the user and listen for a pool; what ``before``, the same pool as it was, listens on
+    already is taken over. Raises BootError, and then nothing has been opened."""
+    identity = privileges.resolve(settings.user, settings.group)
+    access = Access(settings.socket_mode, settings.socket_user, settings.socket_group)
+    kept = {} if before is None else {listener.asked: listener for listener in before.listeners}
+    listeners: list[Listener] = []
+    try:
+        for address in settings.listeners():
+            listener = kept.get(address) or open_listener(address, settings.backlog, access)
+            listeners.append(listener)
+    except BootError:
+        for listener in listeners:
+            if listener.asked not in kept:
+                listener.close()
+        raise
+    if before is not None:
+        return replace(
+            before, settings=settings, identity=identity, listeners=listeners, label=label
+        )
+    return Workplace(
+        settings, identity, listeners, Handoff(), Scoreboard(SCOREBOARD_SLOTS), os.getpid(), label
+    )
+
 
 @dataclass(frozen=True)
 class Workplace:
@@ -33,10 +63,15 @@ class Workplace:
     handoff: Handoff
     scoreboard: Scoreboard
     master_pid: int
+    #: Before "worker 3" in titles and the log: the pool's name, where there are several.
+    label: str = ""
 
     def drop_privileges(self) -> None:
         """Before any application code runs. Raises BootError."""
         settings = self.settings
+        if settings.clear_env:
+            for name in set(os.environ) - KEPT_VARIABLES:
+                del os.environ[name]
         privileges.drop(
             self.identity,
             settings.chroot,
@@ -44,6 +79,8 @@ class Workplace:
             settings.umask,
             core_dumps=settings.rlimit_core is not None,
         )
+        os.environ.update(settings.environment)
+        time.tzset()
         if settings.max_memory and not os.path.exists("/proc/self/statm"):
             raise BootError(
                 "--max-memory: there is no /proc behind --chroot, which tells how much memory a"
@@ -86,7 +123,7 @@ class Workplace:
             [listener.socket for listener in self.listeners],
             config,
             slot=self.scoreboard.slot(number),
-            name=f"worker {number} gen {generation}",
+            name=f"{self.label}worker {number} gen {generation}",
             channel=channel,
             handoff=self.handoff,
         ).run()

@@ -1,1 +1,1 @@
-"""The worker side of trac-spawn: FastCGI requests in, WSGI answers out. Imports nothing from spawner."""
+"""The worker side: FastCGI requests in, WSGI answers out. Imports nothing from spawner."""

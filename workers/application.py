@@ -1,7 +1,8 @@
-"""The application that workers serve: a Trac environment, a directory of them, or any WSGI callable.
+"""The application that workers serve: a Trac environment, a directory of them, any WSGI callable.
 
 Loading runs foreign code (Trac, its plugins, the callable's module), so it happens in the template
-or in a worker, never in the master. :func:`load` turns what can go wrong into one line for a person.
+or in a worker, never in the master. :func:`load` turns what can go wrong into one line for a
+person.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trac-spawn")
 
-#: Pages that together touch what most requests need: templates, wiki parser, database, static files.
+#: Pages that together touch what most requests need: templates, wiki parser, database, files.
 WARM_UP_PATHS = (
     "/",
     "/wiki",
@@ -40,7 +41,7 @@ WARM_UP_PATHS = (
     "/about",
     "/chrome/common/css/trac.css",
 )
-#: A parent directory can hold hundreds of environments; opening each costs memory and start-up time.
+#: A parent directory can hold hundreds of environments; opening each costs memory and time.
 WARM_ENVIRONMENTS = 16
 
 #: Some of Trac's messages are meant for a web page.
@@ -58,7 +59,7 @@ _TRAC_KEYS = {
 
 @dataclass(frozen=True)
 class ApplicationSpec:
-    """Which application: exactly one of ``env``, ``env_parent_dir`` and ``app`` ("module:callable")."""
+    """Exactly one of ``env``, ``env_parent_dir`` and ``app`` ("module:callable")."""
 
     env: Optional[str] = None
     env_parent_dir: Optional[str] = None
@@ -70,7 +71,7 @@ class ApplicationSpec:
 
 @dataclass
 class Application:
-    """A loaded application: the WSGI callable, and the environ entries that every request of it gets."""
+    """The WSGI callable, and the environ entries that every request of it gets."""
 
     call: WSGIApplication
     environ: dict[str, object] = field(default_factory=dict)
@@ -100,7 +101,7 @@ class Application:
                 close()
 
     def release(self) -> None:
-        """Close what must not cross a fork: each environment's database connections and repositories."""
+        """Close what must not cross a fork: database connections and repositories."""
         main = sys.modules.get("trac.env")
         if main is None:
             return
@@ -277,7 +278,7 @@ def _closed_directories() -> Iterator[str]:
 
 
 def _failed(what: str, error: Exception) -> BootError:
-    """A missing module names itself; whatever else went wrong in foreign code needs its traceback."""
+    """A missing module names itself; whatever else went wrong there needs its traceback."""
     closed = ", ".join(_closed_directories()) if isinstance(error, ImportError) else ""
     if closed:
         return BootError(

@@ -1,7 +1,7 @@
 """Messages between the master and one of its children, over a socket pair that keeps their bounds.
 
-A message is a small dict in JSON, with file descriptors beside it where it hands one over. The end of
-the stream is a message too: it says that the process at the other end is gone, however it went.
+A message is a small dict in JSON, with file descriptors beside it where it hands one over. The end
+of the stream is a message too: it says that the process at the other end is gone, however it went.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Channel:
         return True
 
     def receive(self, flags: int = 0) -> tuple[Optional[Message], list[int]]:
-        """The next message and its descriptors, which the caller owns; (None, []) at the end of the stream.
+        """The next message and its descriptors, which the caller owns; (None, []) at the end.
 
         At the master's end ``message["sender"]`` is the pid of whoever sent it, from the kernel.
         Raises BlockingIOError when nothing has come yet and ``flags`` or the socket forbid waiting,

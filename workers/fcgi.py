@@ -228,7 +228,7 @@ def _answer(
 
 
 def _read_body(length: int | None) -> BinaryIO:
-    """All of the body, and nothing beyond it. Raises BadRequest when the visitor left before its end."""
+    """All of the body, and nothing beyond it. Raises BadRequest when it ends before that."""
     if not length:
         return io.BytesIO()
     if length > _MAX_BODY:

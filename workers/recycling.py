@@ -14,7 +14,7 @@ _PAGE = resource.getpagesize()
 
 @dataclass(frozen=True)
 class RecyclingLimits:
-    """0 means never. ``jitter`` is a share of ``max_requests``, so that workers born together part."""
+    """0 means never. ``jitter`` is a share of ``max_requests``: workers born together part."""
 
     max_requests: int = 0
     jitter: float = 0.10
@@ -55,7 +55,7 @@ def jittered(limit: int, jitter: float) -> int:
 
 
 def resident_memory(pid: int) -> int:
-    """Bytes that the process has in memory, shared ones too. Cheap. Raises OSError once it is gone."""
+    """Bytes in memory, shared ones too. Cheap. Raises OSError once the process is gone."""
     with open(f"/proc/{pid}/statm") as statm:
         return int(statm.read().split()[1]) * _PAGE
 

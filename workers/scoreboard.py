@@ -1,4 +1,4 @@
-"""What every worker does right now, in shared memory: one slot a worker, one writer a slot, no locks.
+"""What every worker does right now, in shared memory: a slot a worker, a writer a slot, no locks.
 
 Each field is an aligned 64-bit word written through a ``memoryview``, which is one store of the
 processor, so a reader never sees half a value. (``struct.pack_into`` clears a field before it
@@ -52,7 +52,7 @@ class Slot:
 
 
 class Scoreboard:
-    """All slots, numbered from 1. Made by the master before it forks; every child sees the same memory."""
+    """All slots, numbered from 1. Made by the master before it forks, so that all share it."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots

@@ -12,8 +12,8 @@ _LONGEST_WAIT = 86_400.0
 
 
 class Selector:
-    """epoll(7), level-triggered. A handler must take it well that nothing has come: its descriptor may
-    have been closed and given out again since the kernel reported it."""
+    """epoll(7), level-triggered. A handler must take it well that nothing has come: its descriptor
+    may have been closed and given out again since the kernel reported it."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -31,7 +31,7 @@ class Selector:
             self._epoll.unregister(descriptor)
 
     def dispatch(self, timeout: Optional[float]) -> bool:
-        """Wait up to ``timeout`` seconds, None for ever, and handle what has come; False for nothing."""
+        """Wait up to ``timeout`` seconds, None for ever; handle what comes. False for nothing."""
         if timeout is not None:
             timeout = min(max(0.0, timeout), _LONGEST_WAIT)
         events = self._epoll.poll(timeout)

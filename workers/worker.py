@@ -23,7 +23,7 @@ from workers.channel import Channel, Message
 from workers.connection import AnswerOutput, Ceilings, Connection
 from workers.environ import BadRequest, ErrorStream, make_environ
 from workers.handoff import Handoff
-from workers.logs import reopen_log_files
+from workers.logs import reopen_log_files, take_log_file
 from workers.reception import Reception
 from workers.recycling import Recycling, RecyclingLimits
 from workers.scoreboard import Slot
@@ -89,6 +89,7 @@ class Worker:
         self._leaving = False  # accepts nothing more
         self._orphan = False  # the master is gone
         self._reopen = False  # told to open its log files again
+        self._log_file: Optional[int] = None  # the master's, opened again
         self._output: Optional[AnswerOutput] = None  # of the request in progress
         self._connections: dict[int, Connection] = {}
         self._newcomers: set[Connection] = set()  # of these, those that were fresh when they came
@@ -143,6 +144,9 @@ class Worker:
         if self._reopen:
             self._reopen = False
             reopen_log_files()
+        if self._log_file is not None:
+            take_log_file(self._log_file)
+            self._log_file = None
         if self._draining and not self._retiring:
             self._drain()
         if self._retiring and not self._leaving:
@@ -344,21 +348,24 @@ class Worker:
         assert self._channel is not None
         while True:
             try:
-                message, _ = self._channel.receive()
+                message, descriptors = self._channel.receive()
             except BlockingIOError:
                 return
             if message is None:
                 self._orphan = True
                 return
-            self._obey(message["command"])
+            self._obey(message["command"], descriptors)
 
-    def _obey(self, command: str) -> None:
+    def _obey(self, command: str, descriptors: list[int]) -> None:
         if command == "drain":
             self._draining = True
         elif command == "retire":
             self._retiring = True
         elif command == "reopen":
             self._reopen = True
+            if self._log_file is not None:
+                os.close(self._log_file)  # told twice before there was time to
+            self._log_file = descriptors[0] if descriptors else None
         elif command == "terminate":
             self._retiring = True
             if self._output is not None:

@@ -1,4 +1,4 @@
-"""The web server's end of one connection, in the hands of a test that sends what no web server would."""
+"""The web server's end of one connection, for a test that sends what no web server would."""
 
 from __future__ import annotations
 

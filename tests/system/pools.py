@@ -103,6 +103,8 @@ class Pool(Program):
 
     #: The Unix socket it was told to listen on, when the harness chose one.
     socket: Path
+    #: What trac-spawnctl talks to.
+    control: Path
 
     def wait_ready(self, timeout: float = PATIENCE) -> Pool:
         self.wait_for_line(r"ready: \d+ workers?\b", timeout)
@@ -170,11 +172,16 @@ class Spawner:
         pool = Pool(
             [str(BIN / command), *where, *map(str, options)],
             self.supervisor.log_path(command),
-            env={**base_environment(self.directory, self.code), **(env or {})},
+            env={
+                **base_environment(self.directory, self.code),
+                "TRAC_SPAWN_CONTROL": str(self.directory / f"control{number}"),
+                **(env or {}),
+            },
             cwd=cwd or self.directory,
             stdin=stdin,
             pass_fds=pass_fds,
         )
         pool.socket = socket
+        pool.control = self.directory / f"control{number}"
         self.supervisor.add(pool)
         return pool.wait_ready(timeout) if ready else pool

@@ -30,7 +30,7 @@ def wait_for(name: str) -> None:
 
 
 class Stream:
-    """``count`` blocks of ``size`` bytes, each of the first ``steps`` after the test has allowed it."""
+    """``count`` blocks of ``size`` bytes, the first ``steps`` each when the test has allowed it."""
 
     def __init__(self, count: int, size: int, steps: int) -> None:
         self.left = count

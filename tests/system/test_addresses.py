@@ -6,6 +6,7 @@ import grp
 import os
 import pwd
 import re
+import signal
 import socket
 import stat
 from pathlib import Path
@@ -117,6 +118,26 @@ def test_many_at_once_by_options(spawn: Spawner, tmp_path: Path) -> None:
     for place in (str(one), str(two), ("::1", port_of(pool, "[::1]"))):
         answers(place)
     stop(pool)
+
+
+def test_the_backlog(spawn: Spawner) -> None:
+    pool = spawn("-b", 5, *APP, "-n", 1)
+    (worker,) = pool.workers()
+    os.kill(worker.pid, signal.SIGSTOP)  # so that nobody accepts
+    waiting: list[socket.socket] = []
+    try:
+        with pytest.raises(BlockingIOError):
+            while len(waiting) < 50:
+                waiting.append(socket.socket(socket.AF_UNIX))
+                waiting[-1].setblocking(False)
+                waiting[-1].connect(str(pool.socket))
+    finally:
+        os.kill(worker.pid, signal.SIGCONT)
+        for sock in waiting:
+            sock.close()
+    # The kernel lets one more in than the backlog says, and refused the next.
+    assert len(waiting) == 5 + 1 + 1
+    answers(pool)
 
 
 @pytest.mark.parametrize("mode", ["600", "0666"])

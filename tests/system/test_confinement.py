@@ -1,4 +1,4 @@
-"""--user, --group, --chroot, --chdir, --umask, --rlimit-*: what the application then is and sees."""
+"""--user, --group, --chroot, --chdir, --umask, --rlimit-*: what the application is and sees."""
 
 from __future__ import annotations
 
@@ -47,6 +47,12 @@ def test_user(spawn_as_root: Spawner, other_user: str, mode: list[str]) -> None:
     os.kill(victim, 9)
     wait_until(lambda: [w for w in pool.workers("idle") if w.pid != victim])
     assert pool.stop() == 0
+
+
+def test_root_without_a_user_is_warned(spawn_as_root: Spawner) -> None:
+    pool = spawn_as_root("-n", 1, *APP)
+    pool.wait_for_line("WARNING: running as root: .*--user")
+    assert get(pool, "/identity").startswith("uid=0 gid=0 ")
 
 
 def test_group(spawn_as_root: Spawner, other_user: str) -> None:

@@ -1,4 +1,4 @@
-"""lighttpd with configurations as its users write them: it starts trac.fcgi, or connects to a pool."""
+"""lighttpd, configured as its users do: it starts trac.fcgi, or connects to a pool."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def kept_open(socket: Path, pid: int) -> int:
     """How many accepted connections of the pool's socket a process holds."""
     held = psutil.Process(pid).net_connections("unix")
     # The listening socket has the same name.
-    return sum(connection.laddr == str(socket) for connection in held) - 1
+    return sum(str(connection.laddr) == str(socket) for connection in held) - 1
 
 
 def test_everything_works_with_env(spawn: Spawner, webservers: WebServers, own_env: Path) -> None:

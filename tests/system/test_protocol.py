@@ -1,4 +1,4 @@
-"""FastCGI 1.0 from the other end of the socket: what a web server may send, and what none should."""
+"""FastCGI 1.0 from the other end: what a web server may send, and what none should."""
 
 from __future__ import annotations
 

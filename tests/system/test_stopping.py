@@ -163,7 +163,7 @@ def test_ctrl_c_under_load(spawn: Spawner) -> None:
     assert "Traceback" not in pool.log
 
 
-@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
 def test_the_second_signal_ends_all_at_once(spawn: Spawner, second: signal.Signals) -> None:
     pool = spawn("-n", 2, *APP)
     visit = busy_visit(pool, "/sleep?seconds=60")

@@ -1,4 +1,4 @@
-"""trac.fcgi by itself: as FastCGI on descriptor 0, as the master of a pool there, and as plain CGI."""
+"""trac.fcgi: FastCGI on descriptor 0, by itself or as the master of a pool, and plain CGI."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from workers.fastcgi import client
 from .clients import params
 from .pools import BIN, Member, Pool, Spawner, base_environment
 from .processes import PATIENCE, Program, Supervisor, gone, title, wait_gone, wait_until
+from .tracenv import configure
 
 COMMAND = str(BIN / "trac.fcgi")
 #: A page that answers when the test has opened the gate.
@@ -139,11 +140,12 @@ def gate(own_env: Path, tmp_path: Path) -> Path:
 
 @contextmanager
 def waiting_at(gate: Path, where: Path) -> Iterator[list[client.Response]]:
-    """A request that is being answered until the end of the block; its answer is there afterwards."""
+    """A request that is being answered until the end of the block; then its answer is there."""
     answers: list[client.Response] = []
     visitor = threading.Thread(target=lambda: answers.append(get(where, "/gate")))
     visitor.start()
     opened = wait_until(lambda: _open_if_read(gate), what="request at the gate")
+    assert opened is not None
     try:
         yield answers
     finally:
@@ -168,6 +170,20 @@ def test_it_ends_after_the_current_request(
         program.signal(number)
     assert [(answer.status, answer.body) for answer in answers] == [(200, b"through")]
     assert program.wait_exit() == 0
+
+
+def test_it_opens_tracs_log_again(start: Starter, own_env: Path) -> None:
+    configure(own_env, "logging", "log_type", "file")
+    configure(own_env, "logging", "log_level", "DEBUG")
+    log = own_env / "log" / "trac.log"
+    program = start({"TRAC_ENV": str(own_env)})
+    assert get(start.path).status == 200
+    log.rename(log.with_name("old.log"))
+    program.signal(signal.SIGUSR1)
+    wait_until(log.exists)
+    assert get(start.path, "/wiki/TracGuide").status == 200
+    wait_until(lambda: "TracGuide" in log.read_text())
+    assert program.stop() == 0
 
 
 def test_closed_standard_streams(start: Starter, trac_env: Path) -> None:

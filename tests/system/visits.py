@@ -60,6 +60,12 @@ class Visit(threading.Thread):
         assert self._response is not None and self._response.status == 200, self._response
         return self._response.body.decode()
 
+    def status(self) -> int:
+        """The HTTP status of the answer."""
+        self.join()
+        assert self._response is not None, self._error
+        return self._response.status
+
     def lost(self) -> bool:
         self.join()
         return self._error is not None

@@ -1,4 +1,4 @@
-"""workers/connection.py between two sockets of this process: reading that never waits, and writing."""
+"""workers/connection.py between two sockets of this process: reading never waits; writing."""
 
 from __future__ import annotations
 

@@ -87,7 +87,6 @@ DEATHS: Dict[str, Any] = {
 RESULTS: Dict[str, Any] = {
     "status": status_of(pool_status("unix:/run/trac.sock")),
     "reload": {"pools": {"trac": 3}},
-    "upgrade": {"pid": 900},
     "stop": {},
     "scale": {"pool": "trac", "target": 5},
     "recycle": {"pools": {"trac": [1, 2]}},
@@ -106,7 +105,6 @@ RESULTS: Dict[str, Any] = {
 
 REPORTS = {
     "reload": "trac: generation 3 serves\n",
-    "upgrade": "process 900 is the master now\n",
     "stop": "stopped\n",
     "scale": "trac: 5 workers wanted\n",
     "recycle": "trac: replacing 1, 2\n",

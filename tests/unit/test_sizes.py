@@ -77,7 +77,7 @@ def test_sizes_out_of_order(numbers: Dict[str, Any], said: str) -> None:
 def test_size_for_another_kind_of_pool(name: str, pm: str, meant: str) -> None:
     option = BY_NAME[name].option
     with pytest.raises(BootError, match=f"^{option}: this is for --pm {meant}, but here it is {pm}"):
-        complete_sizes(given(**{"pm": pm, name: 3}))
+        complete_sizes(given(Rank.COMMAND_LINE, **{"pm": pm, name: 3}))
 
 
 def test_size_in_a_file_was_meant_for_what_the_command_line_has_replaced() -> None:

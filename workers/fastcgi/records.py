@@ -13,7 +13,6 @@ VERSION = 1
 HEADER_SIZE = 8
 BODY_SIZE = 8  # of BEGIN_REQUEST, END_REQUEST and UNKNOWN_TYPE
 KEEP_CONN = 1  # the one flag of BEGIN_REQUEST
-MAX_REQUEST_ID = 65535
 # A record can carry 65,535 bytes; this is the most that needs no padding to stay aligned (3.3).
 MAX_ALIGNED_CONTENT = 65528
 

@@ -1,0 +1,101 @@
+"""One loading of the application: the template that has it, and how workers of it are made."""
+
+from __future__ import annotations
+
+import signal
+from typing import Callable, Optional
+
+from spawner.children import TemplateHandle, WorkerHandle, fork_child, send_signal
+from spawner.switchboard import Switchboard
+from spawner.template import run_template, run_worker
+from spawner.workplace import Workplace
+from workers.channel import Channel
+
+
+class Generation:
+    """``without_template``: its workers load the application each by itself.
+
+    ``number`` is that of the latest template, which is replaced when it dies.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        workplace: Workplace,
+        switchboard: Switchboard,
+        in_child: Callable[[Workplace], None],
+    ) -> None:
+        self.number = number
+        self.workplace = workplace
+        self.without_template = not workplace.settings.template
+        self.template: Optional[TemplateHandle] = None
+        self._switchboard = switchboard
+        self._in_child = in_child
+
+    @property
+    def can_spawn(self) -> bool:
+        return self.without_template or (self.template is not None and self.template.ready)
+
+    def start_template(self, number: int, hear: Callable[[TemplateHandle], None]) -> TemplateHandle:
+        """Fork the process that loads the application. Raises OSError."""
+        ours, theirs = Channel.pair()
+
+        def body() -> None:
+            self._enter_child(ours)
+            run_template(self.workplace, number, theirs)
+
+        pid = self._fork(body, ours, theirs)
+        self.number = number
+        self.template = template = TemplateHandle(number, ours, pid, label=self.workplace.label)
+        self._switchboard.connect(ours, lambda: hear(template))
+        return template
+
+    def dismiss_template(self) -> None:
+        """An idle one leaves at the end of its channel, a loading one by the signal."""
+        if self.template is not None:
+            self._switchboard.hang_up(self.template.channel)
+            send_signal(self.template.pid, signal.SIGTERM)
+            self.template = None
+
+    def spawn(self, number: int, hear: Callable[[WorkerHandle], None]) -> Optional[WorkerHandle]:
+        """Ask for a worker; None when the template takes no order now. Raises OSError."""
+        ours, theirs = Channel.pair()
+        slot = self.workplace.scoreboard.slot(number)
+        slot.clear()
+        worker = WorkerHandle(number, self.number, ours, slot, label=self.workplace.label)
+        if self.without_template:
+            worker.pid = self._spawn_directly(worker, theirs)
+        elif not self._order(worker, theirs):
+            return None
+        self._switchboard.connect(ours, lambda: hear(worker))
+        return worker
+
+    def _order(self, worker: WorkerHandle, theirs: Channel) -> bool:
+        assert self.template is not None
+        order = {"command": "spawn", "number": worker.number, "generation": self.number}
+        sent = self.template.channel.send(order, [theirs.fileno()])
+        theirs.close()
+        if not sent:
+            # The template has ended, which SIGCHLD tells, or it has a queue of orders to work off.
+            worker.channel.close()
+        return sent
+
+    def _spawn_directly(self, worker: WorkerHandle, theirs: Channel) -> int:
+        def body() -> None:
+            self._enter_child(worker.channel)
+            run_worker(self.workplace, worker.number, self.number, theirs)
+
+        return self._fork(body, worker.channel, theirs)
+
+    def _enter_child(self, ours: Channel) -> None:
+        self._in_child(self.workplace)
+        ours.close()
+
+    def _fork(self, body: Callable[[], None], ours: Channel, theirs: Channel) -> int:
+        try:
+            return fork_child(body)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()

@@ -1,0 +1,137 @@
+"""trac-spawnctl against a running master."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from .clients import fcgi_load
+from .pools import BIN, Pool, Spawner
+from .processes import PATIENCE, wait_until
+from .visits import APP, busy_visit, get
+
+
+def ctl(pool: Pool, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(BIN / "trac-spawnctl"), "-s", str(pool.control), *map(str, arguments)],
+        capture_output=True, text=True, timeout=3 * PATIENCE, check=False,
+    )  # fmt: skip
+
+
+def ask(pool: Pool, *arguments: object) -> Any:
+    """The result of a verb that must succeed."""
+    done = ctl(pool, "--json", *arguments)
+    assert done.returncode == os.EX_OK, done.stdout + done.stderr
+    return json.loads(done.stdout)["result"]
+
+
+def test_status_while_every_worker_is_busy(spawn: Spawner) -> None:
+    pool = spawn("-n", 2, *APP)
+    get(pool, "/echo")
+    visits = [busy_visit(pool, "/sleep?seconds=2") for _ in range(2)]
+    (status,) = ask(pool, "status")["pools"]
+    assert status["name"] == "trac" and status["state"] == "running" and status["target"] == 2
+    assert [worker["state"] for worker in status["workers"]] == ["busy", "busy"]
+    assert {worker["pid"] for worker in status["workers"]} == {w.pid for w in pool.workers()}
+    assert sum(worker["requests"] for worker in status["workers"]) == 1
+    (address,) = status["addresses"]
+    assert address["address"] == f"unix:{pool.socket}"
+    assert address["listen_queue"] == {"waiting": 0, "limit": 2048}
+    text = ctl(pool, "status").stdout
+    assert "2 of 2 workers ready, 2 busy" in text
+    for visit in visits:
+        visit.body()
+    # GET_VALUES is answered by a worker, so this needs one that is free.
+    assert f"unix:{pool.socket}" in ctl(pool, "ping").stdout
+    assert pool.stop() == 0
+    assert not pool.control.exists()
+
+
+def test_reload_says_what_became_of_it(spawn: Spawner, tmp_path: Path) -> None:
+    module = tmp_path / "changing.py"
+    module.write_text("from tests.system.apps import application\n")
+    pool = spawn("-n", 2, "--app", "changing:application", cwd=tmp_path)
+    assert ask(pool, "reload") == {"pools": {"trac": 2}}
+    module.write_text("raise RuntimeError('broken on purpose')\n" + " " * 80)
+    failed = ctl(pool, "reload")
+    assert failed.returncode == os.EX_SOFTWARE
+    assert "broken on purpose" in failed.stderr and "Traceback" in failed.stderr
+    (status,) = ask(pool, "status")["pools"]
+    assert status["reloads"]["ok"] == 1 and status["reloads"]["failed"] == 1
+    assert "broken on purpose" in status["reloads"]["last_error"]
+    assert status["generation"] == 2
+    get(pool, "/echo")
+    assert ctl(pool, "reload", "other").returncode == os.EX_USAGE
+    assert pool.stop() == 0
+
+
+def test_scale_recycle_pause_and_resume_under_load(spawn: Spawner) -> None:
+    pool = spawn("-n", 2, *APP)
+    with fcgi_load(pool.socket) as load:
+        load.wait_for(20)
+        assert ask(pool, "scale", "trac", "+2") == {"pool": "trac", "target": 4}
+        pool.wait_workers(4)
+        ask(pool, "scale", "trac", 1)
+        pool.wait_workers(1)
+        assert ctl(pool, "scale", "trac", 0).returncode == os.EX_USAGE
+        before = pool.workers()[0].pid
+        (slot,) = ask(pool, "recycle")["pools"]["trac"]
+        wait_until(lambda: pool.workers("idle") and before not in {w.pid for w in pool.workers()})
+        assert ctl(pool, "recycle", "trac", slot + 90).returncode == os.EX_USAGE
+        ask(pool, "pause")
+        wait_until(lambda: not pool.workers())
+        assert ask(pool, "status")["pools"][0]["state"] == "paused"
+        ask(pool, "resume")
+        load.wait_for(20)
+    load.check(100)
+    assert pool.stop() == 0
+
+
+def test_last_deaths_and_config(spawn: Spawner) -> None:
+    pool = spawn("-n", 1, *APP)
+    victim = pool.workers()[0].pid
+    os.kill(victim, signal.SIGSEGV)
+    wait_until(lambda: ask(pool, "last-deaths")["deaths"])
+    (death,) = ask(pool, "last-deaths", "trac")["deaths"]
+    assert death["pid"] == victim and death["reason"] == "SIGSEGV" and death["slot"] == 1
+    assert ask(pool, "status")["pools"][0]["deaths"] == {"SIGSEGV": 1}
+    settings = {row["name"]: row for row in ask(pool, "config")["settings"]}
+    assert settings["workers"]["value"] == "1"
+    assert settings["workers"]["source"] == "command line --workers"
+    assert pool.stop() == 0
+
+
+def test_stop_answers_when_all_is_over(spawn: Spawner) -> None:
+    pool = spawn("-n", 1, *APP)
+    visit = busy_visit(pool, "/sleep?seconds=1")
+    ask(pool, "stop")
+    visit.body()
+    assert pool.wait_exit() == 0
+
+
+def test_abuse_costs_nobody_anything(spawn: Spawner) -> None:
+    pool = spawn("-n", 1, *APP)
+    clients = []
+    for garbage in (b"", b"\x00\xff" * 10, b'{"verb": "no-such"}\n', b"[" * 5000 + b"\n") * 8:
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(pool.control))
+        client.sendall(garbage)
+        clients.append(client)  # and never reads
+    assert ask(pool, "status")["pools"][0]["state"] == "running"
+    get(pool, "/echo")
+    for client in clients:
+        client.close()
+    assert pool.stop() == 0
+
+
+def test_nobody_answers(spawn: Spawner, tmp_path: Path) -> None:
+    pool = spawn("-n", 1, *APP)
+    assert pool.stop() == 0
+    failed = ctl(pool, "status")
+    assert failed.returncode == os.EX_UNAVAILABLE
+    assert str(pool.control) in failed.stderr
