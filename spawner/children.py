@@ -87,7 +87,7 @@ def describe_status(status: int) -> str:
     return f"exit status {os.WEXITSTATUS(status)}"
 
 
-@dataclass
+@dataclass(eq=False)
 class WorkerHandle:
     """A worker as the master knows it. It has a pid once it has said so itself."""
 
@@ -106,6 +106,8 @@ class WorkerHandle:
     kill_at: Optional[float] = None
     #: Told, before anything else, to answer what is queued and then to leave.
     drains: bool = False
+    #: A file in memory to which it writes its stack when told to; None when it never is.
+    stacks: Optional[int] = None
     #: Why it cannot start, in its own words or ours.
     failure: Optional[BootError] = None
     #: As in Workplace.
@@ -122,7 +124,7 @@ class WorkerHandle:
     def tell(self, command: str, descriptors: Sequence[int] = ()) -> None:
         self.channel.send({"command": command}, descriptors)
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: int) -> None:
         if self.pid is not None:
             send_signal(self.pid, number)
 
@@ -145,7 +147,7 @@ class TemplateHandle:
         return f"{self.label}template gen {self.generation} (pid {self.pid})"
 
 
-def send_signal(pid: int, number: signal.Signals) -> None:
+def send_signal(pid: int, number: int) -> None:
     """Signal a child of ours. Its pid is its own until it has been reaped, so this hits nobody else."""
     try:
         os.kill(pid, number)

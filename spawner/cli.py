@@ -153,16 +153,6 @@ def command(**options: Any) -> Configuration:
 command.params.extend(SettingOption(setting) for setting in SETTINGS)
 
 
-def load_configuration(arguments: Sequence[str]) -> Configuration:
-    """What ``trac-spawn ARGUMENTS`` would run with now. Raises BootError, and does not exit."""
-    try:
-        with command.make_context(PROGRAM, list(arguments)) as context:
-            configuration: Configuration = command.invoke(context)
-    except click.ClickException as error:
-        raise BootError(error.format_message(), os.EX_USAGE) from None
-    return configuration
-
-
 def start(configuration: Configuration) -> int:
     """Do what the configuration says; the exit status. Raises BootError."""
     wanted = configuration.master

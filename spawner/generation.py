@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import Callable, Optional
 
 from spawner.children import TemplateHandle, WorkerHandle, fork_child, send_signal
+from spawner.overdue import stacks_wanted
 from spawner.switchboard import Switchboard
 from spawner.template import run_template, run_worker
 from spawner.workplace import Workplace
@@ -62,7 +64,10 @@ class Generation:
         ours, theirs = Channel.pair()
         slot = self.workplace.scoreboard.slot(number)
         slot.clear()
-        worker = WorkerHandle(number, self.number, ours, slot, label=self.workplace.label)
+        stacks = os.memfd_create("stacks") if stacks_wanted(self.workplace.settings) else None
+        worker = WorkerHandle(
+            number, self.number, ours, slot, label=self.workplace.label, stacks=stacks
+        )
         if self.without_template:
             worker.pid = self._spawn_directly(worker, theirs)
         elif not self._order(worker, theirs):
@@ -73,17 +78,20 @@ class Generation:
     def _order(self, worker: WorkerHandle, theirs: Channel) -> bool:
         assert self.template is not None
         order = {"command": "spawn", "number": worker.number, "generation": self.number}
-        sent = self.template.channel.send(order, [theirs.fileno()])
+        stacks = [] if worker.stacks is None else [worker.stacks]
+        sent = self.template.channel.send(order, [theirs.fileno(), *stacks])
         theirs.close()
         if not sent:
             # The template has ended, which SIGCHLD tells, or it has a queue of orders to work off.
             worker.channel.close()
+            for descriptor in stacks:
+                os.close(descriptor)
         return sent
 
     def _spawn_directly(self, worker: WorkerHandle, theirs: Channel) -> int:
         def body() -> None:
             self._enter_child(worker.channel)
-            run_worker(self.workplace, worker.number, self.number, theirs)
+            run_worker(self.workplace, worker.number, self.number, theirs, worker.stacks)
 
         return self._fork(body, worker.channel, theirs)
 

@@ -212,6 +212,8 @@ class Master:
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._read_signals)
         for number in (*_EVENTS, signal.SIGCHLD):
             signal.signal(number, _let_the_loop_handle_it)
+        # Other masters take it for an upgrade: whoever sends it does not mean to end this one.
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _EVENTS)
 
     def _read_signals(self) -> None:

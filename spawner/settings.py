@@ -30,9 +30,8 @@ GROUPS = (LISTENING, APPLICATION, WORKERS, REQUESTS, PRIVILEGES, RUNNING)
 #: Settings that the program does not act upon yet: nobody can give them until they leave this
 #: list. "environment" stands for the env[NAME] lines of a file.
 UPCOMING = frozenset({
-    "idle_timeout", "kill_after", "max_spare", "max_workers", "min_spare", "pm",
-    "pool_memory", "request_timeout", "slow_after", "slow_log", "start_workers", "startup_timeout",
-    "warmup", "warmup_strict", "watch",
+    "idle_timeout", "max_spare", "max_workers", "min_spare", "pm", "pool_memory", "start_workers",
+    "watch",
 })  # fmt: skip
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")

@@ -9,17 +9,20 @@ import signal
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Callable, Iterator, Optional, Union
 
+from spawner import slowlog
 from spawner.children import TemplateHandle, WorkerHandle, describe_status, send_signal
 from spawner.generation import Generation
 from spawner.hardmemory import HardMemory
 from spawner.lifecycle import Event
+from spawner.overdue import Overdue, clear_stack, read_stack
 from spawner.pool import Backoff, WorkerState, plan
 from spawner.status import Death
 from spawner.switchboard import Switchboard
 from spawner.template import reported_failure
 from spawner.workplace import Workplace
+from workers import interruption
 from workers.channel import Message
 from workers.errors import BootError
 from workers.logs import own_log_file
@@ -34,6 +37,8 @@ SILENT_FAILURES = 3
 
 #: How many post-mortems are kept.
 DEATHS_KEPT = 50
+#: The reason of workers whose request took too long.
+TIMED_OUT = "request-timeout"
 #: The reason of workers that a reload replaces.
 RELOAD = "reload"
 
@@ -90,6 +95,9 @@ class Supervisor:
         #: While stopping: connections may be left in the queue, and no worker saw its end yet.
         self._queue_waits = False
         self._memory = HardMemory(workplace.settings.hard_memory)
+        self._overdue = Overdue(workplace.settings)
+        #: Workers whose stack is being written for the slow log, with what is known of the request.
+        self._shown: list[tuple[WorkerHandle, str]] = []
         self._logged_traceback = ""
 
     # -- towards the wanted number ---------------------------------------------------------------
@@ -221,6 +229,9 @@ class Supervisor:
             for listener in own.listeners:
                 if listener not in workplace.listeners:
                     listener.close()
+        for worker in self._workers.values():
+            if worker.stacks is not None:
+                os.close(worker.stacks)
         if self.workplace.handoff is not workplace.handoff:
             self.workplace.handoff.close()
 
@@ -284,7 +295,7 @@ class Supervisor:
         self._switchboard.hang_up(worker.channel)
         if worker.pid is None:
             # It never came to life: its template ended, or could not fork.
-            del self._workers[worker.number]
+            self._forget(worker)
             self._worker_failed(worker, "was not born")
         elif worker.kill_at is None:
             # It is about to be reaped; or the application has closed what it should not have.
@@ -308,6 +319,13 @@ class Supervisor:
                 return True
         return False
 
+    def _forget(self, worker: WorkerHandle) -> None:
+        del self._workers[worker.number]
+        self._overdue.forget(worker)
+        if worker.stacks is not None:
+            os.close(worker.stacks)
+            worker.stacks = None
+
     def _template_ended(self, template: TemplateHandle, status: int) -> None:
         self._switchboard.hang_up(template.channel)
         del self._templates[template.pid]
@@ -327,7 +345,11 @@ class Supervisor:
 
     def _worker_ended(self, worker: WorkerHandle, status: int) -> None:
         self._switchboard.hang_up(worker.channel)
-        del self._workers[worker.number]
+        if worker.reason.startswith(TIMED_OUT):
+            stack = read_stack(worker)
+            log.warning("%s: the stack of that request:\n%s", worker.describe(), stack or "unknown")
+            self._remember_death(worker, worker.reason, stack)
+        self._forget(worker)
         slot = worker.slot.snapshot()
         if worker.state is WorkerState.STARTING:
             self._worker_failed(worker, f"died before it was ready: {describe_status(status)}")
@@ -338,13 +360,14 @@ class Supervisor:
         else:
             log.warning(
                 "%s died: %s after %d requests%s", worker.describe(), describe_status(status),
-                slot.requests, ", in the middle of one" if slot.busy else "",
+                slot.requests, f", in the middle of one: {slot.request}" if slot.busy else "",
             )  # fmt: skip
             self._remember_death(worker, describe_status(status))
 
-    def _remember_death(self, worker: WorkerHandle, how: str) -> None:
-        self.died[how] += 1
+    def _remember_death(self, worker: WorkerHandle, how: str, stack: Optional[str] = None) -> None:
+        self.died[how.partition(" (")[0]] += 1
         failure = worker.failure
+        slot = worker.slot.snapshot()
         self.deaths.append(
             {
                 "at": time.time(),
@@ -353,11 +376,11 @@ class Supervisor:
                 "generation": worker.generation,
                 "pid": worker.pid,
                 "reason": f"{how}: {failure}" if failure else how,
-                "request": None,
-                "requests": worker.slot.snapshot().requests,
+                "request": slot.request or None,
+                "requests": slot.requests,
                 "rss": None,
                 "age_s": time.monotonic() - worker.born,
-                "traceback": failure.traceback if failure else None,
+                "traceback": failure.traceback if failure else stack,
             }
         )
 
@@ -437,6 +460,7 @@ class Supervisor:
         self._backoff.succeeded()
         self.target = candidate.workplace.settings.workers
         self._memory = HardMemory(candidate.workplace.settings.hard_memory)
+        self._overdue = Overdue(candidate.workplace.settings)
         for worker in self._workers.values():
             if worker.generation != candidate.number and not worker.worn:
                 worker.reason, worker.farewell = RELOAD, farewell
@@ -546,7 +570,8 @@ class Supervisor:
         if self._serving and self._backoff.remaining(now):
             deadlines.append(now + self._backoff.remaining(now))
         if self._workers:
-            deadlines.append(self._memory.due)
+            deadlines += [self._memory.due, self._overdue.due]
+        deadlines += [self._start_limit(child.born) for child in self._starting()]
         return min(deadlines, default=float("inf"))
 
     def check_clock(self) -> None:
@@ -556,8 +581,52 @@ class Supervisor:
             if worker.kill_at is not None and worker.kill_at <= now:
                 log.warning("%s does not end by itself: killed", worker.describe())
                 worker.signal(signal.SIGKILL)
-                worker.kill_at = None
+                worker.kill_at = float("inf")
         self._check_memory(now)
+        self._check_requests(now)
+        self._check_starts(now)
+
+    def _check_requests(self, now: float) -> None:
+        if now >= self._overdue.due:
+            self._write_slow_log()
+        for worker, slot, age, ended in self._overdue.find(self._workers.values(), now):
+            clear_stack(worker)
+            if ended:
+                told = f"{TIMED_OUT} ({age:.1f} s: {slot.request})"
+                self._count_recycled(worker, told)
+                worker.reason, worker.state = told, WorkerState.LEAVING
+                worker.kill_at = now + self.workplace.settings.kill_after
+                worker.signal(interruption.END_REQUEST)
+            else:
+                self._shown.append((worker, f"{worker.describe()}: {slot.request}: {age:.1f} s"))
+                worker.signal(interruption.SHOW_STACK)
+
+    def _write_slow_log(self) -> None:
+        """Whoever was told to write its stack has had a moment to do so."""
+        shown, self._shown = self._shown, []
+        for worker, what in shown:
+            slowlog.write(self.workplace.settings.slow_log, what, read_stack(worker))
+
+    def _starting(self) -> Iterator[Union[WorkerHandle, TemplateHandle]]:
+        """Children that are not ready yet, and may still come to be."""
+        for template in self._templates.values():
+            if not template.ready and template.failure is None:
+                yield template
+        for worker in self._workers.values():
+            if worker.state is WorkerState.STARTING and worker.pid and worker.failure is None:
+                yield worker
+
+    def _start_limit(self, born: float) -> float:
+        return born + (self.workplace.settings.startup_timeout or float("inf"))
+
+    def _check_starts(self, now: float) -> None:
+        for child in list(self._starting()):
+            if now >= self._start_limit(child.born) and child.pid is not None:
+                limit = self.workplace.settings.startup_timeout
+                child.failure = BootError(
+                    f"not ready within {limit:g} s (--startup-timeout)", os.EX_TEMPFAIL
+                )
+                send_signal(child.pid, signal.SIGKILL)
 
     def _check_memory(self, now: float) -> None:
         for worker, reason in self._memory.exceeding(self._workers.values(), now):

@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 import signal
-from typing import NoReturn
+from typing import NoReturn, Optional
 
 from setproctitle import setproctitle
 
@@ -52,10 +52,15 @@ def run_template(workplace: Workplace, generation: int, channel: Channel) -> Non
                 take_log_file(descriptor)
             continue
         with Channel.adopt(descriptors[0]) as end:
-            _fork_worker(workplace, application, message, end, channel)
+            stacks = descriptors[1] if len(descriptors) > 1 else None
+            _fork_worker(workplace, application, message, end, channel, stacks)
+            if stacks is not None:
+                os.close(stacks)
 
 
-def run_worker(workplace: Workplace, number: int, generation: int, channel: Channel) -> None:
+def run_worker(
+    workplace: Workplace, number: int, generation: int, channel: Channel, stacks: Optional[int]
+) -> None:
     """The body of a worker without a template: it loads the application by itself."""
     setproctitle(f"trac-spawn: {workplace.label}worker {number} gen {generation} loading")
     _prepare_signals()
@@ -67,7 +72,7 @@ def run_worker(workplace: Workplace, number: int, generation: int, channel: Chan
     except BootError as error:
         report_failure(channel, error)
     _settle(workplace)
-    workplace.work(application, number, generation, channel)
+    workplace.work(application, number, generation, channel, stacks)
 
 
 def _settle(workplace: Workplace) -> None:
@@ -121,6 +126,7 @@ def _fork_worker(
     message: Message,
     end: Channel,
     channel: Channel,
+    stacks: Optional[int],
 ) -> None:
     """Fork a worker whose parent is the master: the child of a child that ends at once.
 
@@ -133,7 +139,7 @@ def _fork_worker(
         channel.close()
         if workplace.wait_for_adoption(parent):
             end.send({"event": "spawned"})
-            workplace.work(application, message["number"], message["generation"], end)
+            workplace.work(application, message["number"], message["generation"], end, stacks)
 
     def between() -> None:
         fork_child(functools.partial(worker, os.getpid()))

@@ -18,9 +18,10 @@ from workers.channel import Channel
 from workers.connection import Ceilings
 from workers.errors import BootError
 from workers.handoff import Handoff
+from workers.reception import web_servers_from_environment
 from workers.recycling import RecyclingLimits
 from workers.scoreboard import Scoreboard
-from workers.worker import Worker, WorkerConfig, web_servers_from_environment
+from workers.worker import Worker, WorkerConfig
 
 #: What --clear-env leaves: where programs are found, and who this is.
 KEPT_VARIABLES = {"PATH", "HOME", "USER", "LOGNAME"}
@@ -49,8 +50,9 @@ def open_workplace(settings: Settings, label: str, before: Optional[Workplace] =
             before, settings=settings, identity=identity, listeners=listeners, label=label
         )
     return Workplace(
-        settings, identity, listeners, Handoff(), Scoreboard(SCOREBOARD_SLOTS), os.getpid(), label
-    )
+        settings, identity, listeners, Handoff(), Scoreboard(SCOREBOARD_SLOTS), os.getpid(),
+        web_servers_from_environment(), label,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,9 @@ class Workplace:
     handoff: Handoff
     scoreboard: Scoreboard
     master_pid: int
+    #: FCGI_WEB_SERVER_ADDRS as the master found it: --clear-env must not open the door, nor may the
+    #: application.
+    web_servers: frozenset[str]
     #: Before "worker 3" in titles and the log: the pool's name, where there are several.
     label: str = ""
 
@@ -101,10 +106,17 @@ class Workplace:
                 app=settings.app,
             )
         )
-        loaded.warm_up()
+        loaded.warm_up(settings.warmup, settings.warmup_strict)
         return loaded
 
-    def work(self, loaded: Application, number: int, generation: int, channel: Channel) -> None:
+    def work(
+        self,
+        loaded: Application,
+        number: int,
+        generation: int,
+        channel: Channel,
+        stacks: Optional[int],
+    ) -> None:
         """Be a worker until told to leave. The calling process is a child of the master."""
         prctl.die_with_parent(signal.SIGTERM)
         settings = self.settings
@@ -116,7 +128,9 @@ class Workplace:
                 settings.max_memory,
                 settings.max_age,
             ),
-            web_servers_from_environment(),
+            self.web_servers,
+            settings.request_timeout,
+            -1 if stacks is None else stacks,
         )
         Worker(
             loaded,

@@ -16,7 +16,7 @@ import re
 import sys
 import traceback
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Iterator, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence
 
 from workers.environ import make_environ
 from workers.errors import BootError
@@ -78,20 +78,39 @@ class Application:
     #: PATH_INFO of requests that fill its caches.
     warm_paths: tuple[str, ...] = ()
 
-    def warm_up(self) -> None:
-        """Request the warm-up paths. What fails is logged: visitors will see the same page fail."""
-        for path in self.warm_paths:
+    def warm_up(self, more: Sequence[str] = (), strict: bool = False) -> None:
+        """Request the warm-up paths, and ``more`` of them, which the administrator has named.
+
+        What fails is logged: visitors will see the same page fail. With ``strict``, one of ``more``
+        that fails, or is answered with an error, raises BootError.
+        """
+        for path in (*self.warm_paths, *more):
             try:
-                self._request(path)
-            except Exception:
+                status = self._request(path)
+            except Exception as error:
+                if strict and path in more:
+                    raise _failed(f"--warmup {path} failed", error) from error
                 log.warning("warm-up of %s failed", path, exc_info=True)
+            else:
+                if strict and path in more and status >= "400":
+                    raise BootError(f"--warmup {path} is answered with: {status}", os.EX_CONFIG)
         self.release()
 
-    def _request(self, path: str) -> None:
-        params = {"REQUEST_METHOD": "GET", "PATH_INFO": path}
+    def _request(self, page: str) -> str:
+        """The status line of the answer, as in "200 OK"."""
+        path, _, query = page.partition("?")
+        params = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "QUERY_STRING": query}
         base = {**server_keys(), **self.environ}
         environ = make_environ(params, io.BytesIO(), sys.stderr, base)
-        answer = self.call(environ, lambda status, headers, exc_info=None: lambda data: None)
+        seen: list[str] = []
+
+        def start_response(
+            status: str, headers: object, exc_info: object = None
+        ) -> Callable[[bytes], object]:
+            seen.append(status)
+            return lambda data: None
+
+        answer = self.call(environ, start_response)
         try:
             for _ in answer:
                 pass
@@ -99,6 +118,7 @@ class Application:
             close = getattr(answer, "close", None)
             if close is not None:
                 close()
+        return seen[-1] if seen else "500 no answer"
 
     def release(self) -> None:
         """Close what must not cross a fork: database connections and repositories."""

@@ -49,11 +49,11 @@ PIECE = 16 * MAX_ALIGNED_CONTENT
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What one connection may cost. Sizes in bytes, times in seconds, 0 for no ceiling."""
+    """What one connection may cost. Sizes in bytes, 0 for no ceiling; times in seconds."""
 
     max_body: int = 0
     receive_timeout: float = 60.0
-    keep_alive_timeout: float = 60.0
+    keep_alive_timeout: float = 75.0
 
 
 class Connection:
@@ -222,6 +222,12 @@ class Connection:
         text = f"{self.params.get('REQUEST_METHOD', '')} {uri}"[:255]
         return text if text.isprintable() else ascii(text)[1:-1]
 
+    def describe_request_and_user(self) -> str:
+        """For the scoreboard, which the master reads."""
+        user = self.params.get("REMOTE_USER", "")
+        text = self.describe_request()
+        return f"{text} user={user[:64]!a}" if user else text
+
     def _forget_request(self) -> None:
         if not isinstance(self.body, io.BytesIO) or self._received:
             self._close_body()
@@ -388,6 +394,7 @@ class AnswerOutput:
         self._protocol = connection.protocol
         self.started = False
         self.ended = False
+        self.timed_out = False
         self._abandoned = False
 
     def send(self, data: list[bytes], end: bool) -> None:
@@ -413,6 +420,10 @@ class AnswerOutput:
             for start in range(0, len(block), PIECE):
                 self._connection.send(self._protocol.stdout(block[start : start + PIECE]))
                 self._connection.look_for_abort()
+
+    def time_out(self) -> None:
+        """Nothing that the application still says gets out; the visitor is told by us, if by anybody."""
+        self.timed_out = self._abandoned = True
 
     def abandon(self) -> None:
         """Nothing more of an answer that has begun gets out: the connection will end without END_REQUEST.

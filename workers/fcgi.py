@@ -24,8 +24,9 @@ from workers.application import Application, ApplicationSpec, load
 from workers.connection import BODY_IN_MEMORY, Ceilings
 from workers.environ import BadRequest, ErrorStream, content_length, make_environ
 from workers.errors import BootError
+from workers.reception import web_servers_from_environment
 from workers.scoreboard import Scoreboard
-from workers.worker import Worker, WorkerConfig, web_servers_from_environment
+from workers.worker import Worker, WorkerConfig
 from workers.wsgi import PeerGone, error_answer, respond, server_keys
 
 log = logging.getLogger("trac-spawn")

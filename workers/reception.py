@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import os
 import socket
 import time
 from typing import Callable, Optional, Sequence
@@ -139,3 +140,9 @@ class Reception:
             return True
         log.warning("refused a connection from %s: not in FCGI_WEB_SERVER_ADDRS", host)
         return False
+
+
+def web_servers_from_environment() -> frozenset[str]:
+    """FCGI_WEB_SERVER_ADDRS: the addresses that may connect (FastCGI 1.0, section 3.2)."""
+    text = os.environ.get("FCGI_WEB_SERVER_ADDRS", "")
+    return frozenset(address.strip() for address in text.split(",") if address.strip())

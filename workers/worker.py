@@ -18,11 +18,13 @@ from typing import Optional, Sequence
 
 from setproctitle import setproctitle
 
+from workers import interruption
 from workers.application import Application
 from workers.channel import Channel, Message
 from workers.connection import AnswerOutput, Ceilings, Connection
 from workers.environ import BadRequest, ErrorStream, make_environ
 from workers.handoff import Handoff
+from workers.interruption import RequestTimedOut
 from workers.logs import reopen_log_files, take_log_file
 from workers.reception import Reception
 from workers.recycling import Recycling, RecyclingLimits
@@ -47,6 +49,10 @@ PROMPT = 5.0
 LAST_CALL = 0.5
 
 
+#: How long a worker whose master is gone waits for the rest of a request (seconds).
+ORPHAN_TIME = 0.5
+
+
 class Terminated(BaseException):
     """The master wants this worker to end now, in the middle of a request. Not for applications to catch."""
 
@@ -59,6 +65,9 @@ class WorkerConfig:
     recycling: RecyclingLimits = field(default_factory=RecyclingLimits)
     #: The only IP addresses that may connect; empty for all (FastCGI 1.0, section 3.2).
     web_servers: frozenset[str] = frozenset()
+    #: Seconds after which the master ends a request, 0 for never; and where the stack is written.
+    request_timeout: float = 0.0
+    stacks: int = -1
 
 
 class Worker:
@@ -91,6 +100,7 @@ class Worker:
         self._reopen = False  # told to open its log files again
         self._log_file: Optional[int] = None  # the master's, opened again
         self._output: Optional[AnswerOutput] = None  # of the request in progress
+        self._begun = 0  # time.monotonic_ns() of the request in progress
         self._connections: dict[int, Connection] = {}
         self._newcomers: set[Connection] = set()  # of these, those that were fresh when they came
         self._room = _room_for_connections()
@@ -129,7 +139,7 @@ class Worker:
             # The title costs a system call: under load the next request is there already.
             if self._selector.dispatch(0):
                 return
-            self._entitle("idle")
+            self._entitle("leaving" if self._leaving else "idle")
             self._titled_idle = True
         self._selector.dispatch(self._patience())
 
@@ -277,7 +287,8 @@ class Worker:
         if self._newcomers:
             self._hand_over_newcomers()
         begun = time.monotonic_ns()
-        self._slot.begin(begun)
+        self._begun = begun
+        self._slot.begin(begun, connection.describe_request_and_user())
         self._titled_idle = False
         self._entitle(f"busy {connection.describe_request()}")
         self._output = AnswerOutput(connection)
@@ -298,16 +309,19 @@ class Worker:
         errors = ErrorStream(output.error)
         environ = make_environ(connection.params, connection.body, errors, self._environ)
         try:
-            result = respond(self._application.call, environ, output, log)
+            clean = respond(self._application.call, environ, output, log).clean
+        except RequestTimedOut:
+            clean = False
         except (SystemExit, KeyboardInterrupt) as error:
             # sys.exit() in application code ends its request, not the worker.
             log.error("%s in the application: %s", type(error).__name__, connection.describe_request())
-            if output.started:
-                connection.finish(clean=False)
-            else:
-                connection.refuse(BadRequest("500 Internal Server Error", "the application ended itself"))
+            clean = False
+        if clean or output.started:
+            connection.finish(clean)
+        elif output.timed_out:
+            connection.refuse(BadRequest("504 Gateway Timeout", "the request took too long"))
         else:
-            connection.finish(result.clean)
+            connection.refuse(BadRequest("500 Internal Server Error", "the application ended itself"))
 
     # -- leaving ---------------------------------------------------------------------------------
 
@@ -330,6 +344,7 @@ class Worker:
     def _leave(self) -> None:
         """Accept nothing more; idle connections go to other workers, begun requests are finished here."""
         self._leaving = True
+        self._entitle("leaving")
         self._reception.close()
         last_call = time.monotonic() + LAST_CALL
         for connection in list(self._connections.values()):
@@ -381,6 +396,11 @@ class Worker:
         self._reception.close()
         self._handoff = None
         self._retiring = True
+        # A request that is still arriving does not keep it: a new master may want its place.
+        soon = time.monotonic() + ORPHAN_TIME
+        for connection in self._connections.values():
+            connection.deadline = min(connection.deadline, soon)
+        self._sweep_at = min(self._sweep_at, soon)
 
     def _watch_signals(self) -> None:
         reader, writer = socket.socketpair()
@@ -393,6 +413,8 @@ class Worker:
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGQUIT, self._on_term)
         signal.signal(signal.SIGUSR1, self._on_usr1)
+        if self._config.stacks >= 0:
+            interruption.obey(self._config.stacks, self._end_request)
         # A terminal sends these to the whole foreground group; stopping is the master's decision.
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU):
             signal.signal(number, signal.SIG_IGN)
@@ -420,6 +442,15 @@ class Worker:
         elif not (self._draining or self._retiring):
             self._ask_to_be_replaced(signal.Signals(number).name)
 
+    def _end_request(self) -> None:
+        """The master finds that the request takes too long: raise in it, wherever it is."""
+        limit = self._config.request_timeout
+        if self._output is None or time.monotonic_ns() - self._begun < limit * 1e9:
+            return  # that was the one before
+        self._retiring = True
+        self._output.time_out()
+        raise RequestTimedOut
+
     def _on_usr1(self, number: int, frame: Optional[FrameType]) -> None:
         self._reopen = True
 
@@ -432,9 +463,3 @@ def _room_for_connections() -> int:
     if soft == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
     return max(1, min(MAX_CONNECTIONS, soft // DESCRIPTORS_PER_CONNECTION))
-
-
-def web_servers_from_environment() -> frozenset[str]:
-    """FCGI_WEB_SERVER_ADDRS: the addresses that may connect (FastCGI 1.0, section 3.2)."""
-    text = os.environ.get("FCGI_WEB_SERVER_ADDRS", "")
-    return frozenset(address.strip() for address in text.split(",") if address.strip())

@@ -108,6 +108,8 @@ class Peer:
                 self.fcgi.receive_data(self.sock.recv(self.read_size))
             except ConnectionResetError:
                 self.fcgi.receive_data(b"")
+            except socket.timeout as error:  # the same as TimeoutError only since Python 3.10
+                raise TimeoutError(str(error)) from None
 
     def reply(self) -> Reply:
         """The answer to the request in progress, to its end."""

@@ -33,7 +33,7 @@ def ask(pool: Pool, *arguments: object) -> Any:
 def test_status_while_every_worker_is_busy(spawn: Spawner) -> None:
     pool = spawn("-n", 2, *APP)
     get(pool, "/echo")
-    visits = [busy_visit(pool, "/sleep?seconds=2") for _ in range(2)]
+    visits = [busy_visit(pool, "/sleep?seconds=5") for _ in range(2)]
     (status,) = ask(pool, "status")["pools"]
     assert status["name"] == "trac" and status["state"] == "running" and status["target"] == 2
     assert [worker["state"] for worker in status["workers"]] == ["busy", "busy"]

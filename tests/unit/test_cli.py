@@ -263,8 +263,8 @@ def test_what_is_printed_can_be_read_again(
     assert cli.run(arguments) == os.EX_OK
     text = capsys.readouterr().out
     (tmp_path / "again").write_text(text)
-    (again,) = cli.load_configuration(["-f", str(tmp_path / "again")]).pools
-    (given,) = cli.load_configuration(arguments[1:]).pools
+    (again,) = cli.command.main(["-f", str(tmp_path / "again")], standalone_mode=False).pools
+    (given,) = cli.command.main(arguments[1:], standalone_mode=False).pools
     assert dataclasses.replace(again, config=None) == given
     assert again.listen == ("unix:/a b", "[::1]:80")
     # It is what other programs take for an INI file as well.
@@ -285,12 +285,6 @@ def test_file_that_cannot_be_read(capsys: pytest.CaptureFixture[str], tmp_path: 
     absent = tmp_path / "absent"
     assert cli.run(["-f", str(absent)]) == os.EX_NOINPUT
     assert one_line(capsys) == f"{absent}: No such file or directory"
-
-
-def test_loading_from_inside_the_program_does_not_exit() -> None:
-    with pytest.raises(BootError, match="No such option '--nonsense'") as caught:
-        cli.load_configuration(["--nonsense"])
-    assert caught.value.exit_code == os.EX_USAGE
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
