@@ -14,7 +14,7 @@ from spawner import holders
 from workers.errors import BootError
 
 
-class Notifier:
+class Launcher:
     """The daemon's line to the process that the shell or the init script waits for.
 
     The first ready() or failed() counts, later ones find nobody waiting. A child that the daemon
@@ -53,9 +53,9 @@ class Notifier:
         self.forget()
 
 
-def daemonize() -> Notifier:
+def daemonize() -> Launcher:
     """Go on as a daemon: own session, no terminal, stdin from /dev/null. stderr stays until
-    Notifier.ready(), so that errors at start-up are seen. The original process never returns: it
+    Launcher.ready(), so that errors at start-up are seen. The original process never returns: it
     ends with the status that the daemon reports, EX_SOFTWARE when it dies without a word.
 
     Call it before anything is opened that belongs to one process: listening sockets (their
@@ -81,17 +81,17 @@ def daemonize() -> Notifier:
     # A leader of a session gets a terminal back by merely opening one; its child cannot.
     os.setsid()
     signal.signal(signal.SIGINT, interrupt)
-    notifier = Notifier(writing)
+    launcher = Launcher(writing)
     try:
         grandchild = os.fork()
     except OSError as error:
         _say(f"cannot fork: {error.strerror}")
-        notifier.failed(os.EX_OSERR)
+        launcher.failed(os.EX_OSERR)
         os._exit(os.EX_OSERR)
     if grandchild:
         os._exit(os.EX_OK)
     _detach_stdin()
-    return notifier
+    return launcher
 
 
 def detach_output() -> None:

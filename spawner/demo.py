@@ -70,6 +70,8 @@ def _complete(settings: Settings, leftovers: contextlib.ExitStack) -> Settings:
                 )
                 raise BootError(message, os.EX_USAGE)
         settings = dataclasses.replace(settings, env=str(demoenv.ensure()))
+    if "watch" not in settings.sources:
+        settings = dataclasses.replace(settings, watch=True)
     if settings.socket is None:
         folder = tempfile.mkdtemp(prefix="trac-spawn-", dir=_runtime_folder())
         leftovers.callback(shutil.rmtree, folder, ignore_errors=True)

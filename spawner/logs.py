@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import logging.handlers
 import os
@@ -11,6 +12,8 @@ from spawner.settings import Settings
 from workers.errors import BootError
 
 log = logging.getLogger("trac-spawn")
+#: Not waiting: a FIFO that nobody reads would stop the master.
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
 _FORMAT = "%(asctime)s [%(process)d] %(levelname)s: %(message)s"
 
 
@@ -42,9 +45,26 @@ def reopen() -> None:
             workers.logs.reopen(handler)
 
 
+class _LogFile(logging.FileHandler):
+    """Opened with care: the folder may belong to the application's user, and the master be root."""
+
+    def _open(self) -> io.TextIOWrapper:
+        descriptor = os.open(self.baseFilename, _APPEND | self._following(), 0o644)
+        os.set_blocking(descriptor, True)
+        return io.TextIOWrapper(io.FileIO(descriptor, "a"), encoding="utf-8", errors="backslashreplace")
+
+    def _following(self) -> int:
+        """A link that somebody else has put there could lead to any file; /dev/stderr is root's."""
+        try:
+            owner = os.lstat(self.baseFilename).st_uid
+        except FileNotFoundError:
+            return os.O_NOFOLLOW
+        return 0 if owner in (0, os.geteuid()) else os.O_NOFOLLOW
+
+
 def _file_handler(path: str) -> logging.Handler:
     try:
-        return logging.FileHandler(path)
+        return _LogFile(path)
     except OSError as error:
         raise BootError(f"--log-file {path}: {error.strerror}", os.EX_CANTCREAT) from error
 

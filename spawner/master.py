@@ -15,15 +15,16 @@ from typing import Callable, Iterator, Optional, Union
 
 from setproctitle import setproctitle
 
-from spawner import children, logs, privileges
+from spawner import children, logs, privileges, systemd
 from spawner.commands import Commands
 from spawner.configuration import Configuration
 from spawner.control import Control, open_control
 from spawner.controlpath import default_control_path
-from spawner.daemon import Notifier, PidFile, daemonize
+from spawner.daemon import Launcher, PidFile, daemonize
 from spawner.lifecycle import Action, Event, Lifecycle, State
 from spawner.settings import Settings
 from spawner.supervisor import KILL_AFTER, Supervisor
+from spawner.watch import Watcher
 from spawner.workplace import SCOREBOARD_SLOTS, Workplace, open_workplace
 from workers import prctl
 from workers.errors import BootError
@@ -54,17 +55,17 @@ def run(configuration: Configuration) -> int:
     Raises BootError when no pool can start. With --daemonize the calling process does not return:
     it ends once the pools are ready, or have failed, with a status that says which.
     """
-    notifier = daemonize() if configuration.master.daemonize else None
+    launcher = daemonize() if configuration.master.daemonize else None
     try:
-        return _run(configuration, notifier)
+        return _run(configuration, launcher)
     except BootError as error:
-        if notifier is not None:
+        if launcher is not None:
             # At the very end: the starting process must not leave before the message is out.
-            atexit.register(notifier.failed, error.exit_code)
+            atexit.register(launcher.failed, error.exit_code)
         raise
 
 
-def _run(configuration: Configuration, notifier: Optional[Notifier]) -> int:
+def _run(configuration: Configuration, launcher: Optional[Launcher]) -> int:
     settings = configuration.master
     logs.configure(settings)
     for pool in configuration.pools:
@@ -73,7 +74,7 @@ def _run(configuration: Configuration, notifier: Optional[Notifier]) -> int:
     # From here on there is something to leave behind: a signal waits until the master watches.
     signal.pthread_sigmask(signal.SIG_BLOCK, _EVENTS)
     pidfile = PidFile(settings.pidfile) if settings.pidfile else None
-    master = Master(configuration, notifier, pidfile)
+    master = Master(configuration, launcher, pidfile)
     try:
         return master.run()
     finally:
@@ -91,11 +92,11 @@ class Master:
     def __init__(
         self,
         configuration: Configuration,
-        notifier: Optional[Notifier],
+        launcher: Optional[Launcher],
         pidfile: Optional[PidFile],
     ) -> None:
         self.configuration = configuration
-        self._notifier = notifier
+        self._launcher = launcher
         self._pidfile = pidfile
         self._lifecycle = Lifecycle()
         self._selector = selectors.DefaultSelector()
@@ -104,6 +105,9 @@ class Master:
         self.pools: dict[str, Supervisor] = {}
         #: Pools that a reload has removed, until their last worker has left.
         self._removed: list[Supervisor] = []
+        #: Of the pools with --watch, by name.
+        self._watchers: dict[str, Watcher] = {}
+        self._systemd = systemd.Notifier.from_environment()
         self._failure: Optional[BootError] = None
         self._control: Optional[Control] = None
         self._stopped: list[Callable[[], None]] = []
@@ -169,10 +173,27 @@ class Master:
         return [*self.pools.values(), *self._removed]
 
     def _add_pool(self, settings: Settings) -> None:
+        self._watch(settings)
         workplace = open_workplace(settings, self._label(settings))
         self.pools[settings.name] = Supervisor(
             workplace, self._selector, self._pool_happens, self._in_child
         )
+
+    def _watch(self, settings: Settings) -> None:
+        """Before the application is loaded: what changes while it loads is a change."""
+        self._watchers.pop(settings.name, None)
+        if settings.watch:
+            from spawner import watchlist  # only who watches pays for what it imports
+
+            self._watchers[settings.name] = watchlist.watcher(settings)
+
+    def _look_for_changes(self) -> None:
+        for name, watcher in list(self._watchers.items()):
+            changed = watcher.changed()
+            if changed and self._lifecycle.state is State.RUNNING:
+                more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+                log.info("changed: %s%s", ", ".join(changed[:3]), more)
+                self.reload(name)
 
     def _label(self, settings: Settings) -> str:
         return f"{settings.name} " if len(self.configuration.pools) > 1 else ""
@@ -181,18 +202,20 @@ class Master:
         """Seconds to the nearest deadline; None to wait for an event alone."""
         if self._lifecycle.state is State.STOPPED:
             return 0.0
-        deadline = min(self._timeout, *(one.next_deadline() for one in self._timed()))
+        deadlines = [one.next_deadline() for one in (*self._timed(), *self._watchers.values())]
+        deadline = min(self._timeout, *deadlines)
         if deadline == float("inf"):
             return None
         return min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
 
-    def _timed(self) -> list[Union[Supervisor, Control]]:
+    def _timed(self) -> list[Union[Supervisor, Control, systemd.Notifier]]:
         """Whoever has deadlines of its own."""
-        return [*self._all_pools(), *([self._control] if self._control else [])]
+        return [*self._all_pools(), self._systemd, *([self._control] if self._control else [])]
 
     def _check_clock(self) -> None:
         for one in self._timed():
             one.check_clock()
+        self._look_for_changes()
         if time.monotonic() >= self._timeout:
             self._timeout = float("inf")
             self.happen(Event.TIMEOUT)
@@ -254,13 +277,15 @@ class Master:
         """The pools are ready for the first time."""
         ready = sum(pool.target for pool in self.pools.values() if pool.was_ready)
         log.info("ready: %d workers", ready)
-        if self._notifier is not None:
-            self._notifier.ready()
-            self._notifier = None
+        self._systemd.ready(f"serving with {ready} workers")
+        if self._launcher is not None:
+            self._launcher.ready()
+            self._launcher = None
 
     def drain(self) -> None:
         """Stop gracefully: let nobody new in, answer everybody who is."""
         log.info("stopping: answering what has been accepted or queued")
+        self._systemd.stopping()
         self._entitle()
         for pool in self._all_pools():
             pool.drain()
@@ -317,11 +342,13 @@ class Master:
         What cannot be read or loaded changes nothing. ``done`` gets what became of each pool, once
         all is decided, and raises no error. Raises BootError for a configuration that is wrong.
         """
+        self._systemd.reloading()
         try:
             fresh = self.configuration.reload()
             fresh.check()
         except BootError as error:
             log.error("reload failed, nothing is changed: %s", error)
+            self._systemd.ready(f"reload failed: {error}")
             done({"": error})
             return
         self.configuration = fresh
@@ -332,6 +359,8 @@ class Master:
         def one_done(name: str, failure: Optional[BootError]) -> None:
             outcome[name] = failure
             if len(outcome) == len(wanted):
+                failed = [str(failure) for failure in outcome.values() if failure]
+                self._systemd.ready(f"reload failed: {failed[0]}" if failed else "reloaded")
                 done(outcome)
 
         if not only:
@@ -343,6 +372,7 @@ class Master:
     def _remove_pools(self, kept: set[str]) -> None:
         for name in [name for name in self.pools if name not in kept]:
             log.info("the pool %s is no longer wanted", name)
+            self._watchers.pop(name, None)
             pool = self.pools.pop(name)
             self._removed.append(pool)
             pool.drain()
@@ -351,6 +381,7 @@ class Master:
         self, settings: Settings, done: Callable[[str, Optional[BootError]], None]
     ) -> None:
         name = settings.name
+        self._watch(settings)
         pool = self.pools.get(name)
         try:
             if pool is None:
@@ -369,13 +400,14 @@ class Master:
         """Close what belongs to the master alone: a copy of it would hide its death."""
         for pool in self._all_pools():
             pool.close_in_child(workplace)
+        self._systemd.forget()
         if self._control is not None:
             self._control.forget()
         self._selector.close()
         self._wakeup.close()
         self._wakeup_writer.close()
-        if self._notifier is not None:
-            self._notifier.forget()
+        if self._launcher is not None:
+            self._launcher.forget()
         if self._pidfile is not None:
             self._pidfile.forget()
 

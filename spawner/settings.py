@@ -31,7 +31,6 @@ GROUPS = (LISTENING, APPLICATION, WORKERS, REQUESTS, PRIVILEGES, RUNNING)
 #: list. "environment" stands for the env[NAME] lines of a file.
 UPCOMING = frozenset({
     "idle_timeout", "max_spare", "max_workers", "min_spare", "pm", "pool_memory", "start_workers",
-    "watch",
 })  # fmt: skip
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")

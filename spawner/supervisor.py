@@ -20,7 +20,7 @@ from spawner.overdue import Overdue, clear_stack, read_stack
 from spawner.pool import Backoff, WorkerState, plan
 from spawner.status import Death
 from spawner.switchboard import Switchboard
-from spawner.template import reported_failure
+from spawner.template import one_line, reported_failure
 from spawner.workplace import Workplace
 from workers import interruption
 from workers.channel import Message
@@ -280,7 +280,7 @@ class Supervisor:
                 template.proven = template.proven or template.generation == worker.generation
             log.info("%s ready", worker.describe())
         elif message["event"] == "recycle" and not worker.worn:
-            worker.reason = message["reason"]
+            worker.reason = one_line(message["reason"])
         elif message["event"] == "failed":
             worker.failure = reported_failure(message)
 

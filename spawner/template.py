@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib
 import logging
 import os
 import signal
+import site
 from typing import NoReturn, Optional
 
 from setproctitle import setproctitle
@@ -31,6 +33,7 @@ def run_template(workplace: Workplace, generation: int, channel: Channel) -> Non
     known = forksafety.open_descriptors()
     try:
         workplace.drop_privileges()
+        _find_what_is_new()
         _die_with_master(workplace)
         application = workplace.load()
     except BootError as error:
@@ -75,6 +78,13 @@ def run_worker(
     workplace.work(application, number, generation, channel, stacks)
 
 
+def _find_what_is_new() -> None:
+    """What was installed since the master started: it has read the .pth files of that time."""
+    importlib.invalidate_caches()
+    for folder in site.getsitepackages():
+        site.addsitedir(folder)
+
+
 def _settle(workplace: Workplace) -> None:
     """The application is loaded: what it has said of that was for whoever started the program."""
     if workplace.settings.daemonize:
@@ -100,10 +110,23 @@ def report_failure(channel: Channel, error: BootError) -> NoReturn:
 
 
 def reported_failure(message: Message) -> BootError:
-    """In the master: what a child has said by report_failure(). Raises KeyError for anything else."""
-    return BootError(
-        message["message"], message["exit_code"], message["traceback"], message["unexpected"]
-    )
+    """In the master: what a child has said by report_failure().
+
+    Raises KeyError, TypeError or ValueError for anything else: the application may have written it.
+    """
+    status, traceback = message["exit_code"], message["traceback"]
+    if type(status) is not int or not isinstance(traceback, str):
+        raise TypeError("neither a status nor a traceback")
+    if not 1 <= status <= 255:
+        raise ValueError(f"{status} is no status of a failure")
+    return BootError(one_line(message["message"]), status, traceback, bool(message["unexpected"]))
+
+
+def one_line(text: object) -> str:
+    """What a child has said, fit for one line of the log. Raises TypeError unless it is text."""
+    if not isinstance(text, str):
+        raise TypeError(f"{type(text).__name__} instead of a text")
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def _prepare_signals() -> None:

@@ -13,7 +13,8 @@ import sys
 import sysconfig
 from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
-from spawner.watch import Look, Signature, Source
+from spawner.settings import Settings
+from spawner.watch import Look, Signature, Source, Watcher
 
 # No trac.ini is near that.
 _LARGEST_INI = 1 << 20
@@ -76,6 +77,21 @@ class Environment:
         if known is None or known[0] != signature:
             known = self._read[path] = (signature, _read_inherit(path))
         return known[1]
+
+
+def watcher(settings: Settings) -> Watcher:
+    """What decides about a pool: its environments or modules, what is installed, and the file with
+    its settings."""
+    sources = [distributions()]
+    if settings.env is not None:
+        sources.append(Environment(settings.env))
+    elif settings.env_parent_dir is not None:
+        sources.append(environments(settings.env_parent_dir))
+    elif settings.app is not None:
+        sources.append(modules(settings.app.partition(":")[0], settings.chdir or os.getcwd()))
+    if settings.config is not None:
+        sources.append(files(settings.config))
+    return Watcher(*sources)
 
 
 def files(*paths: str) -> Source:

@@ -84,7 +84,10 @@ class Channel:
         if not data:
             return None, []
         sender, descriptors = _unpack(ancillary)
-        message = json.loads(data)
+        try:
+            message = json.loads(data)
+        except RecursionError:
+            raise ValueError("a message nested too deeply") from None
         if not isinstance(message, dict):
             raise ValueError(f"not a message: {data[:80]!r}")
         if sender is not None:

@@ -27,6 +27,7 @@ from workers.fastcgi.connection import (
 )
 from workers.fastcgi.records import MAX_ALIGNED_CONTENT, RemoteProtocolError
 from workers.fastcgi.states import State
+from workers.handoff import Waiting
 from workers.wsgi import PeerGone, error_answer
 
 log = logging.getLogger("trac-spawn")
@@ -42,6 +43,8 @@ SEND_TIMEOUT = 60.0
 #: is read and thrown away before closing: closing earlier resets the connection and loses the answer.
 LINGER_BYTES = 64 << 20
 LINGER_TIME = 5.0
+#: Eight bytes that no record can begin with: the version is 0.
+NO_RECORD = bytes(8)
 #: An answer goes out in pieces of this size: an abort is noticed between two, framing copies no more
 #: than one, and the buffers of one stay far below IOV_MAX.
 PIECE = 16 * MAX_ALIGNED_CONTENT
@@ -64,10 +67,10 @@ class Connection:
         sock: socket.socket,
         ceilings: Ceilings,
         network: bool = True,
-        accepted: Optional[float] = None,
+        waited: Optional[Waiting] = None,
     ) -> None:
         """``network`` False: it is a Unix socket, of which a reset takes away nothing that was sent.
-        ``accepted``: when another worker accepted it; None for now."""
+        ``waited``: how it was at the worker that has handed it over."""
         if sock.gettimeout() is not None:
             # An application has called socket.setdefaulttimeout(): with a time-out Python waits in
             # poll(2) before each call, MSG_DONTWAIT or not.
@@ -83,13 +86,13 @@ class Connection:
         self.closed = False
         self.lingering = False
         #: Nothing has ever arrived. The first request is likely to be on its way.
-        self.fresh = True
+        self.fresh = waited is None or waited.fresh
         self._whole = False  # the request has arrived to its very end
         self._expected: Optional[int] = None
         self._received = 0
         self._lingered = 0
-        self.accepted = time.monotonic() if accepted is None else accepted
-        self.deadline = self.accepted + ceilings.receive_timeout
+        self.accepted = time.monotonic() if waited is None else waited.accepted
+        self.deadline = self.accepted + ceilings.receive_timeout if waited is None else waited.deadline
 
     @property
     def idle(self) -> bool:
@@ -340,6 +343,10 @@ class Connection:
         elif self.aborted and not self.closed:
             self._drop_request()
         else:
+            # Not a record of this protocol. nginx takes a mere end of the stream for the end of a
+            # whole answer, and this for the fault that it is.
+            if not self.closed:
+                self._queue([NO_RECORD])
             self._forget_request()
             self.closed = True
 

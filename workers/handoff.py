@@ -10,11 +10,21 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Optional
+from typing import NamedTuple, Optional
 
 _INT = struct.Struct("i")
 _ROOM = socket.CMSG_LEN(_INT.size)
-_SINCE = struct.Struct("d")
+_TIMES = struct.Struct("dd?")
+
+
+class Waiting(NamedTuple):
+    """A connection in the queue. ``accepted`` and ``deadline`` are on the monotonic clock, which all
+    processes share: being passed around must gain nobody time. ``fresh``: nothing ever came on it."""
+
+    socket: socket.socket
+    accepted: float
+    deadline: float
+    fresh: bool
 
 
 class Handoff:
@@ -30,30 +40,31 @@ class Handoff:
         """Readable when a connection waits to be taken."""
         return self._take.fileno()
 
-    def offer(self, connection: socket.socket, since: float) -> bool:
-        """Queue a connection; False when the queue is full. The caller closes its own descriptor.
-
-        ``since`` is when the wait for its request began, on the monotonic clock, which all
-        processes share: being passed around must gain nobody time.
-        """
+    def offer(self, waiting: Waiting) -> bool:
+        """Queue a connection; False when the queue is full. The caller closes its own descriptor."""
+        times = _TIMES.pack(waiting.accepted, waiting.deadline, waiting.fresh)
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, _INT.pack(waiting.socket.fileno()))
         try:
-            socket.send_fds(self._give, [_SINCE.pack(since)], [connection.fileno()])
+            # The flag, though the socket does not block: all workers share that setting, and the
+            # application of one could change it for all.
+            self._give.sendmsg([times], [rights], socket.MSG_DONTWAIT)
         except OSError:
             return False
         return True
 
-    def accept(self) -> Optional[tuple[socket.socket, float]]:
-        """The next connection and its ``since``, or None when another worker was quicker."""
+    def accept(self) -> Optional[Waiting]:
+        """The next connection, or None when another worker was quicker."""
         try:
             # Not socket.recv_fds(): it ignores its flags, and a connection that a program started
             # by the application inherits is never closed for the web server.
-            data, ancillary, _, _ = self._take.recvmsg(_SINCE.size, _ROOM, socket.MSG_CMSG_CLOEXEC)
+            flags = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
+            data, ancillary, _, _ = self._take.recvmsg(_TIMES.size, _ROOM, flags)
         except BlockingIOError:
             return None
         # Without a free descriptor the kernel drops the one that came.
-        if not ancillary:
+        if not ancillary or len(data) != _TIMES.size:
             return None
-        return socket.socket(fileno=_INT.unpack(ancillary[0][2])[0]), _SINCE.unpack(data)[0]
+        return Waiting(socket.socket(fileno=_INT.unpack(ancillary[0][2])[0]), *_TIMES.unpack(data))
 
     def close(self) -> None:
         self._give.close()

@@ -10,7 +10,7 @@ import socket
 import time
 from typing import Callable, Optional, Sequence
 
-from workers.handoff import Handoff
+from workers.handoff import Handoff, Waiting
 from workers.selector import EXCLUSIVE, Selector
 
 log = logging.getLogger("trac-spawn")
@@ -28,7 +28,7 @@ _GONE_BEFORE = {
 
 class Reception:
     """Accepts while it is open, and gives each connection to ``welcome``, with whether it comes over
-    a network protocol and since when (monotonic clock) its request is waited for."""
+    a network protocol, and how it has waited at another worker already."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Reception:
         handoff: Optional[Handoff],
         web_servers: frozenset[str],
         selector: Selector,
-        welcome: Callable[[socket.socket, bool, float], None],
+        welcome: Callable[[socket.socket, bool, Optional[Waiting]], None],
         has_room: Callable[[], bool],
     ) -> None:
         self._listeners = list(listeners)
@@ -79,6 +79,11 @@ class Reception:
         self._listeners = []
         self.opens_again = None
 
+    def shed(self) -> None:
+        """In a forked process: close, and leave alone what the worker waits for."""
+        for listener in self._listeners:
+            listener.close()
+
     def complain(self, message: str) -> None:
         """Log what is wrong, but not each time that it is."""
         now = time.monotonic()
@@ -110,17 +115,19 @@ class Reception:
             sock.close()
         else:
             network = isinstance(address, tuple)  # a Unix socket's is a string
-            self._welcome(sock, network, time.monotonic())
+            self._welcome(sock, network, None)
         return True
 
     def _take_over(self) -> bool:
         """Take over one connection; False when there was none."""
         assert self._handoff is not None
+        if not self._has_room():
+            self._pause("too many connections wait for the rest of a request")
+            return False
         taken = self._handoff.accept()
         if taken is None:
             return False
-        sock, since = taken
-        self._welcome(sock, sock.family != socket.AF_UNIX, since)
+        self._welcome(taken.socket, taken.socket.family != socket.AF_UNIX, taken)
         return True
 
     def _pause(self, reason: str) -> None:

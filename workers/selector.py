@@ -30,6 +30,10 @@ class Selector:
         if self._handlers.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
 
+    def close(self) -> None:
+        """In a forked process, which shares it."""
+        self._epoll.close()
+
     def dispatch(self, timeout: Optional[float]) -> bool:
         """Wait up to ``timeout`` seconds, None for ever; handle what comes. False for nothing."""
         if timeout is not None:

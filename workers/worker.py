@@ -23,7 +23,7 @@ from workers.application import Application
 from workers.channel import Channel, Message
 from workers.connection import AnswerOutput, Ceilings, Connection
 from workers.environ import BadRequest, ErrorStream, make_environ
-from workers.handoff import Handoff
+from workers.handoff import Handoff, Waiting
 from workers.interruption import RequestTimedOut
 from workers.logs import reopen_log_files, take_log_file
 from workers.reception import Reception
@@ -102,7 +102,6 @@ class Worker:
         self._output: Optional[AnswerOutput] = None  # of the request in progress
         self._begun = 0  # time.monotonic_ns() of the request in progress
         self._connections: dict[int, Connection] = {}
-        self._newcomers: set[Connection] = set()  # of these, those that were fresh when they came
         self._room = _room_for_connections()
         self._titled_idle = False
         self._sweep_at = float("inf")
@@ -117,6 +116,7 @@ class Worker:
     def run(self) -> None:
         """Serve until told to leave; the last answer has been sent when this returns."""
         self._watch_signals()
+        os.register_at_fork(after_in_child=self._shed)
         self._reception.open()
         self._titled_idle = True
         self._entitle("idle")
@@ -185,8 +185,8 @@ class Worker:
 
     # -- connections -----------------------------------------------------------------------------
 
-    def _welcome(self, sock: socket.socket, network: bool, since: float) -> None:
-        self._serve(Connection(sock, self._config.ceilings, network, since))
+    def _welcome(self, sock: socket.socket, network: bool, waited: Optional[Waiting]) -> None:
+        self._serve(Connection(sock, self._config.ceilings, network, waited))
 
     def _has_room(self) -> bool:
         """Whether one connection more can be held, for which an idle one may have to go."""
@@ -226,8 +226,6 @@ class Worker:
         if descriptor not in self._connections:
             self._selector.watch(descriptor, lambda: self._serve(connection))
             self._connections[descriptor] = connection
-            if connection.fresh:
-                self._newcomers.add(connection)
         self._sweep_at = min(self._sweep_at, connection.deadline)
 
     def _part_with(self, connection: Connection) -> None:
@@ -235,26 +233,23 @@ class Worker:
         if descriptor in self._connections:
             self._selector.unwatch(descriptor)
             del self._connections[descriptor]
-            self._newcomers.discard(connection)
         connection.close()
 
     def _hand_over(self, connection: Connection) -> bool:
         """Give an idle connection to another worker: its peer may be about to use it."""
         if self._handoff is None or self._draining:
             return False
-        since = connection.accepted if connection.fresh else time.monotonic()
-        return self._handoff.offer(connection.socket, since)
+        return self._handoff.offer(
+            Waiting(connection.socket, connection.accepted, connection.deadline, connection.fresh)
+        )
 
-    def _hand_over_newcomers(self) -> None:
-        """Before a request is taken up: those who have only just connected shall not wait for it, nor
-        be lost should it kill this worker. Who has had time to say something stays."""
+    def _hand_over_idle(self) -> None:
+        """Before a request is taken up: what the others send meanwhile shall not wait for it, nor be
+        lost should it kill this worker. Who has never used the time to say something stays."""
         long_ago = time.monotonic() - LAST_CALL
-        for connection in self._newcomers:
-            if connection.fresh and connection.accepted > long_ago and self._hand_over(connection):
-                connection.closed = True
-        newcomers, self._newcomers = self._newcomers, set()
-        for connection in newcomers:
-            if connection.closed:
+        for connection in list(self._connections.values()):
+            silent = connection.fresh and connection.accepted < long_ago
+            if connection.idle and not silent and self._hand_over(connection):
                 self._part_with(connection)
 
     def _sweep(self, now: float) -> None:
@@ -284,8 +279,8 @@ class Worker:
         if connection.refusal is not None:
             connection.refuse(connection.refusal)
             return
-        if self._newcomers:
-            self._hand_over_newcomers()
+        if self._connections:
+            self._hand_over_idle()
         begun = time.monotonic_ns()
         self._begun = begun
         self._slot.begin(begun, connection.describe_request_and_user())
@@ -363,7 +358,7 @@ class Worker:
         assert self._channel is not None
         while True:
             try:
-                message, descriptors = self._channel.receive()
+                message, descriptors = self._channel.receive(socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             if message is None:
@@ -401,6 +396,18 @@ class Worker:
         for connection in self._connections.values():
             connection.deadline = min(connection.deadline, soon)
         self._sweep_at = min(self._sweep_at, soon)
+
+    def _shed(self) -> None:
+        """In a process that the application has forked: what it kept would stay open as long as it
+        lives, connections that this worker has closed and the pool's sockets among it."""
+        self._selector.close()
+        self._reception.shed()
+        if self._channel is not None:
+            self._channel.close()
+        if self._handoff is not None:
+            self._handoff.close()
+        for connection in self._connections.values():
+            connection.socket.close()
 
     def _watch_signals(self) -> None:
         reader, writer = socket.socketpair()

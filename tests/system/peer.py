@@ -19,6 +19,7 @@ from workers.fastcgi.client import (
     split_head,
 )
 from workers.fastcgi.connection import NEED_DATA, PeerClosed
+from workers.fastcgi.records import RemoteProtocolError
 
 from .clients import params
 from .pools import Pool
@@ -101,7 +102,10 @@ class Peer:
     def event(self) -> Event:
         """The next thing that the pool says. TimeoutError when it says nothing."""
         while True:
-            event = self.fcgi.next_event()
+            try:
+                event = self.fcgi.next_event()
+            except RemoteProtocolError:
+                return PeerClosed()  # an answer that is cut off ends with what is no record
             if event is not NEED_DATA:
                 return event
             try:

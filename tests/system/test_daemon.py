@@ -72,11 +72,11 @@ def test_the_command_ends_when_the_daemon_is_ready_and_not_before(
 ) -> None:
     program = python(
         "print('before', flush=True)\n"
-        "notifier = daemonize()\n"
+        "launcher = daemonize()\n"
         "Path('pid').write_text(f'{os.getpid()}')\n"
         "print('starting', file=sys.stderr, flush=True)\n"
         "while not Path('go').exists(): time.sleep(0.01)\n"
-        "notifier.ready()\n"
+        "launcher.ready()\n"
         "print('to nobody', flush=True); os.write(2, b'to nobody')\n"
         "Path('done').touch()\n"
         "signal.pause()\n"
@@ -99,10 +99,10 @@ def test_a_daemon_has_its_own_session_no_terminal_and_no_stdin(
         "import fcntl, termios\n"
         "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
         "os.umask(0o037)\n"
-        "notifier = daemonize()\n"
+        "launcher = daemonize()\n"
         "Path('pid').write_text(f'{os.getpid()}')\n"
         "assert os.read(0, 1) == b''\n"
-        "notifier.ready()\n"
+        "launcher.ready()\n"
         "signal.pause()\n",
         stdin=terminal,
     )
@@ -127,10 +127,10 @@ def test_the_status_of_a_failed_start_is_the_one_of_the_command(
     python: Callable[..., Program],
 ) -> None:
     program = python(
-        "notifier = daemonize()\n"
+        "launcher = daemonize()\n"
         "print('because', file=sys.stderr, flush=True)\n"
-        "notifier.failed(os.EX_CONFIG)\n"
-        "notifier.failed(1); notifier.ready()\n"
+        "launcher.failed(os.EX_CONFIG)\n"
+        "launcher.failed(1); launcher.ready()\n"
         "print('still here', file=sys.stderr, flush=True)\n"
     )
     assert program.wait_exit() == os.EX_CONFIG
@@ -151,10 +151,10 @@ def test_a_child_that_forgot_does_not_hide_the_death(
     python: Callable[..., Program], tmp_path: Path
 ) -> None:
     program = python(
-        "notifier = daemonize()\n"
+        "launcher = daemonize()\n"
         "child = os.fork()\n"
         "if not child:\n"
-        "    notifier.forget()\n"
+        "    launcher.forget()\n"
         "    Path('pid').write_text(f'{os.getpid()}')\n"
         "    signal.pause()\n"
         "while not Path('pid').exists(): time.sleep(0.01)\n"
@@ -169,11 +169,11 @@ def test_interrupting_the_command_leaves_no_traceback_and_the_daemon_starting(
     python: Callable[..., Program], tmp_path: Path
 ) -> None:
     program = python(
-        "notifier = daemonize()\n"
+        "launcher = daemonize()\n"
         "Path('pid').write_text(f'{os.getpid()}')\n"
         "print('starting', flush=True)\n"
         "while not Path('go').exists(): time.sleep(0.01)\n"
-        "notifier.ready()\n"
+        "launcher.ready()\n"
         "Path('done').touch()\n"
         "signal.pause()\n"
     )
@@ -189,10 +189,10 @@ def test_interrupting_the_command_leaves_no_traceback_and_the_daemon_starting(
 def test_what_was_buffered_is_written_once(python: Callable[..., Program], tmp_path: Path) -> None:
     program = python(
         "sys.stdout.write('once')\n"
-        "notifier = daemonize()\n"
+        "launcher = daemonize()\n"
         "Path('pid').write_text(f'{os.getpid()}')\n"
         "sys.stdout.write(' and once')\n"
-        "notifier.ready()\n"
+        "launcher.ready()\n"
         "signal.pause()\n"
     )
     assert program.wait_exit() == 0
@@ -207,11 +207,11 @@ def test_a_listening_socket_on_descriptor_0_stays(
         listening.bind(f"{tmp_path}/s")
         listening.listen()
         program = python(
-            "notifier = daemonize()\n"
+            "launcher = daemonize()\n"
             "Path('pid').write_text(f'{os.getpid()}')\n"
             "import socket\n"
             "assert socket.socket(fileno=0).getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)\n"
-            "notifier.failed(99)\n",
+            "launcher.failed(99)\n",
             stdin=listening.fileno(),
         )
         assert program.wait_exit() == 99

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 
 from .clients import fcgi_load
 from .pools import Pool, Spawner
-from .processes import wait_until
+from .processes import PATIENCE, wait_until
 from .tracenv import configure
 from .visits import APP, Visit, busy_visit, get
 
@@ -168,3 +169,49 @@ def test_settings_of_the_file(spawn: Spawner, tmp_path: Path) -> None:
         load.wait_for(10)
     load.check()
     assert pool.stop() == 0
+
+
+def test_a_change_is_noticed(spawn: Spawner, tmp_path: Path) -> None:
+    pool = versioned(spawn, tmp_path, "--watch")
+    with fcgi_load(pool.socket) as load:
+        load.wait_for(10)
+        change(tmp_path, VERSIONED.replace('"one"', '"watched"'))
+        pool.wait_for_line("changed: .*versioned.py")
+        pool.wait_for_line("reloaded: generation 2")
+        assert get(pool, "/version") == "watched"
+    load.check()
+    # What the reload itself has left behind, such as compiled files, starts no other one: the next
+    # thing that is noticed is the next change.
+    change(tmp_path, VERSIONED.replace('"one"', '"again"'))
+    pool.wait_for_line("reloaded: generation 3")
+    assert get(pool, "/version") == "again"
+    assert pool.log.count("changed: ") == 2
+    assert pool.stop() == 0
+
+
+def test_trac_ini_is_watched(spawn: Spawner, own_env: Path) -> None:
+    pool = spawn("-n", 1, "--env", own_env, "--watch")
+    assert "<title>" in get(pool, "/about")
+    configure(own_env, "components", "trac.about.*", "disabled")
+    pool.wait_for_line("changed: .*trac.ini")
+    pool.wait_for_line("reloaded: generation 2")
+    assert Visit(pool, "/about").status() == 404
+    assert pool.stop() == 0
+
+
+def test_systemd_hears_of_it(spawn: Spawner, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(PATIENCE)
+        manager.bind(str(tmp_path / "notify"))
+
+        def told() -> dict[str, str]:
+            text = manager.recv(4096).decode()
+            return dict(line.split("=", 1) for line in text.splitlines())
+
+        pool = spawn("-n", 2, *APP, env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        assert told() == {"READY": "1", "STATUS": "serving with 2 workers"}
+        reload(pool)
+        assert told().keys() == {"RELOADING", "MONOTONIC_USEC"}
+        assert told() == {"READY": "1", "STATUS": "reloaded"}
+        assert pool.stop() == 0
+        assert told() == {"STOPPING": "1"}

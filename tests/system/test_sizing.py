@@ -57,13 +57,13 @@ def test_the_youngest_leaves_first(spawn: Spawner) -> None:
 def test_a_master_without_descriptors_serves_on_and_tries_again(spawn: Spawner) -> None:
     pool = spawn("-n", 2, *APP, "--rlimit-files", 40)
     wanted = 2
-    while "cannot start: no channel: Too many open files" not in pool.log:
+    while "cannot start: cannot fork: Too many open files" not in pool.log:
         wanted += 1
         pool.signal(signal.SIGTTIN)
         pool.wait_for_line(f"{wanted} workers wanted")
         assert wanted < 60
     get(pool, "/echo")
-    pool.wait_for_line("no channel: Too many open files; next try in 0.4 s")
+    pool.wait_for_line("cannot fork: Too many open files; next try in 0.4 s")
     born = len(pool.workers())
     while wanted > born - 2:
         wanted -= 1
@@ -82,21 +82,13 @@ def test_a_start_without_enough_descriptors_fails_and_says_so(spawn: Spawner) ->
     assert "Traceback" not in pool.log
 
 
-def test_hup_does_not_end_the_pool(spawn: Spawner) -> None:
-    pool = spawn("-n", 1, *APP)
-    before = serving_pid(pool)
-    for member in pool.members("master") + pool.members("worker"):
-        os.kill(member.pid, signal.SIGHUP)
-    assert serving_pid(pool) == before
-    assert pool.stop() == 0
-
-
 def test_signals_meant_for_the_master_do_not_harm_the_others(spawn: Spawner) -> None:
     """As a terminal or ``systemctl kill`` sends them: to every process."""
     pool = spawn("-n", 2, *APP)
     members = {member.pid for member in pool.members()}
     for number in (signal.SIGTTIN, signal.SIGUSR1, signal.SIGHUP, signal.SIGTTOU):
-        for pid in members:
+        # The master takes SIGHUP for a reload, which replaces everybody.
+        for pid in members - ({pool.pid} if number is signal.SIGHUP else set()):
             os.kill(pid, number)
     wait_until(lambda: "2 workers wanted" in pool.log)
     pool.wait_workers(2)
@@ -117,7 +109,7 @@ def test_titles_say_role_generation_slot_state_and_request(spawn: Spawner) -> No
     visit = busy_visit(pool, "/sleep?seconds=1&page=/wiki/WikiStart")
     (busy,) = pool.workers("busy")
     assert re.fullmatch(
-        r"trac-spawn: worker [12] gen 1 busy GET /sleep\?seconds=1&page=/wiki/WikiStart", busy.title
+        r"trac-spawn: worker [12] gen 1 busy GET /sleep\?seconds=1&page=/wiki/WikiStart&visit=\d+", busy.title
     )
     pool.signal(signal.SIGTERM)
     wait_until(lambda: pool.members("master")[0].title.endswith("] stopping"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 from pathlib import Path
@@ -16,6 +17,7 @@ from .processes import PATIENCE, wait_until
 
 Where = Union[Pool, str, tuple[str, int]]
 APP = ("--app", "tests.system.apps:application")
+_numbers = itertools.count(1)
 
 
 def address_of(where: Where) -> Union[str, tuple[str, int]]:
@@ -73,10 +75,12 @@ class Visit(threading.Thread):
 
 def busy_visit(pool: Pool, path: str) -> Visit:
     """A request that a worker has begun to answer, as its title says."""
-    before = {worker.pid for worker in pool.workers("busy")}
-    visit = Visit(pool, path)
+    # A title of its own: that of the last request stays for a moment after the answer to it.
+    mark = f"visit={next(_numbers)}"
+    visit = Visit(pool, f"{path}{'&' if '?' in path else '?'}{mark}")
     wait_until(
-        lambda: {worker.pid for worker in pool.workers("busy")} - before, what="one more busy worker"
+        lambda: any(worker.title.endswith(mark) for worker in pool.workers("busy")),
+        what="worker that is busy with the visit",
     )
     return visit
 

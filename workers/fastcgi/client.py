@@ -322,7 +322,7 @@ class _Exchange:
             return
         self.connection.receive_data(data)
         while True:
-            event = self.connection.next_event()
+            event = self._next_event()
             if isinstance(event, Stdout):
                 self.stdout += event.data
             elif isinstance(event, Stderr):
@@ -333,6 +333,15 @@ class _Exchange:
                 raise IncompleteResponse(bytes(self.stdout), bytes(self.stderr))
             elif event is NEED_DATA:
                 return
+
+    def _next_event(self) -> Event:
+        try:
+            return self.connection.next_event()
+        except RemoteProtocolError as error:
+            if not self.stdout or self.ended is not None:
+                raise
+            # What follows a part of an answer and is no record cuts it off: ours do that.
+            raise IncompleteResponse(bytes(self.stdout), bytes(self.stderr)) from error
 
     def _response(self, ended: RequestEnded) -> Response:
         status, reason, body = 0, "", b""
