@@ -48,7 +48,7 @@ def all_pages() -> tuple[Page, ...]:
             f"/chrome/common/{style}",
             TRAC,
             f"/chrome/common/{style}",
-            files("trac").joinpath("htdocs", style).read_bytes(),
+            files("trac").joinpath("htdocs").joinpath(style).read_bytes(),
             whole=True,
         ),
         Page("hello, 1 KiB", HELLO, "/", hello.BODY, whole=True),

@@ -23,6 +23,7 @@ def check_all(settings: Settings) -> None:
     settings.listeners()
     check_privileges(settings)
     check_places(settings)
+    check_folders_of_sockets(settings)
     check_application(settings)
 
 
@@ -100,6 +101,17 @@ def check_places(settings: Settings) -> None:
             missing = not os.path.exists(place)
             reason = "does not exist" if missing else "is not writable"
             raise _wrong(settings, name, f"{place} {reason}", os.EX_CANTCREAT)
+
+
+def check_folders_of_sockets(settings: Settings) -> None:
+    """Raise BootError for a Unix socket in a folder that is not there."""
+    for source, address in settings.named_listeners():
+        folder = os.path.dirname(address.path) if address.kind == "unix" else "/"
+        if not os.path.isdir(folder):
+            raise BootError(
+                f"{source.name}: the folder {folder} does not exist; create it first",
+                os.EX_CANTCREAT,
+            )
 
 
 @contextlib.contextmanager

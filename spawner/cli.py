@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Iterator, List, NoReturn, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Iterator, List, NoReturn, Optional, Sequence, Tuple, Union
 
 import click
 from click.types import StringParamType
@@ -70,7 +70,7 @@ class _Words(StringParamType):
         return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
 
 
-def _type(setting: Setting) -> click.ParamType[Any]:
+def _type(setting: Setting) -> Union[click.Path, _Words]:
     if setting.metavar in ("PATH", "FILE"):
         return click.Path()
     if setting.metavar == "DIR":

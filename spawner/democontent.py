@@ -18,6 +18,8 @@ from trac.wiki.model import WikiPage
 from workers import prctl
 
 OPTIONS = [
+    # It asks the web server who somebody is, and the preview asks nobody.
+    ("components", "trac.web.auth.loginmodule", "disabled"),
     ("project", "name", "trac-spawn demo"),
     ("project", "descr", "A Trac to try out, served by a pool of workers"),
     ("trac", "database", "sqlite:db/trac.db"),

@@ -169,7 +169,7 @@ class _Probe:
         """Say GET_VALUES and wait for what happens; the returned words describe it."""
         if not self._queued:
             return "has it open, with a full queue or as another type of socket"
-        self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+        self._socket.settimeout(max(deadline - time.monotonic(), _DYING_TIME))
         try:
             self._socket.sendall(_GET_VALUES)
             return "answers there" if self._socket.recv(1) else "accepts connections there"

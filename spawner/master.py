@@ -242,6 +242,8 @@ class Master:
     def _read_signals(self) -> None:
         for number in self._wakeup.recv(4096):
             event = _EVENTS.get(signal.Signals(number))
+            if number == signal.SIGQUIT and not self._lifecycle.serving:
+                continue  # it never means "at once": the kernel sends it when a web server has left
             if event is Event.PAUSE and not self.configuration.master.daemonize:
                 continue  # a terminal sends it when its window changes size
             if event is not None:

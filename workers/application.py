@@ -15,6 +15,7 @@ import pwd
 import re
 import sys
 import traceback
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence
 
@@ -176,6 +177,8 @@ def _load_callable(name: str) -> Application:
 
 
 def _load_trac(spec: ApplicationSpec) -> Application:
+    # Trac 1.6 imports it, and nobody who runs Trac can do anything about that.
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
     try:
         from trac import __version__ as version
         from trac.web.main import dispatch_request

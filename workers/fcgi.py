@@ -70,7 +70,8 @@ def _run(arguments: list[str]) -> int:
     if not is_listening_socket(_FCGI_LISTENSOCK_FILENO):
         return _run_cgi()
     children = _children()
-    _die_with_web_server()
+    # A pool takes a second SIGTERM for "at once", and lighttpd sends one before it leaves itself.
+    _die_with_web_server(signal.SIGQUIT if children else signal.SIGTERM)
     if children:
         _become_pool(children)
     return _serve()
@@ -122,8 +123,8 @@ def _children() -> int:
     return int(text)
 
 
-def _die_with_web_server() -> None:
-    """Get SIGTERM when the web server ends without sending it.
+def _die_with_web_server(number: signal.Signals) -> None:
+    """Get ``number`` when the web server ends without saying so.
 
     Not when a mere starter is the parent, which ends by design. spawn-fcgi makes its children
     leaders of a session; cgi-fcgi -start only has its name.
@@ -131,7 +132,7 @@ def _die_with_web_server() -> None:
     parent = os.getppid()
     if os.getsid(0) == os.getpid() or _name_of(parent) == "cgi-fcgi":
         return
-    prctl.die_with_parent(signal.SIGTERM)
+    prctl.die_with_parent(number)
     if os.getppid() != parent:
         raise SystemExit(os.EX_TEMPFAIL)
 

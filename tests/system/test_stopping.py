@@ -163,7 +163,18 @@ def test_ctrl_c_under_load(spawn: Spawner) -> None:
     assert "Traceback" not in pool.log
 
 
-@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
+def test_a_web_server_that_says_goodbye_and_then_leaves(spawn: Spawner) -> None:
+    """lighttpd sends SIGTERM, and its end sends SIGQUIT: the second is no order to hurry."""
+    pool = spawn("-n", 1, *APP)
+    visit = busy_visit(pool, "/sleep?seconds=1")
+    pool.signal(signal.SIGTERM)
+    pool.wait_for_line("stopping")
+    pool.signal(signal.SIGQUIT)
+    visit.body()
+    assert pool.wait_exit() == 0
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 def test_the_second_signal_ends_all_at_once(spawn: Spawner, second: signal.Signals) -> None:
     pool = spawn("-n", 2, *APP)
     visit = busy_visit(pool, "/sleep?seconds=60")
