@@ -109,7 +109,7 @@ def check_folders_of_sockets(settings: Settings) -> None:
         folder = os.path.dirname(address.path) if address.kind == "unix" else "/"
         if not os.path.isdir(folder):
             raise BootError(
-                f"{source.name}: the folder {folder} does not exist; create it first",
+                f"{source.name}: there is no directory {folder}; create it first",
                 os.EX_CANTCREAT,
             )
 

@@ -187,7 +187,7 @@ def _pool_status(name: str, pool: Supervisor) -> PoolStatus:
             "last_error": pool.last_reload_error or None,
         },
         "recycles": dict(pool.recycled),
-        "deaths": dict(pool.died),
+        "deaths": dict(pool.deaths.counted),
     }
 
 

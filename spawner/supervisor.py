@@ -7,22 +7,21 @@ import os
 import selectors
 import signal
 import time
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass
-from typing import Callable, Iterator, Optional, Union
+from typing import Callable, Optional
 
-from spawner import slowlog
 from spawner.children import TemplateHandle, WorkerHandle, describe_status, send_signal
+from spawner.deaths import Deaths
 from spawner.generation import Generation
-from spawner.hardmemory import HardMemory
 from spawner.lifecycle import Event
-from spawner.overdue import Overdue, clear_stack, read_stack
+from spawner.limits import TIMED_OUT, Limits
+from spawner.overdue import read_stack
 from spawner.pool import Backoff, WorkerState, plan
-from spawner.status import Death
+from spawner.settings import Settings
 from spawner.switchboard import Switchboard
 from spawner.template import one_line, reported_failure
 from spawner.workplace import Workplace
-from workers import interruption
 from workers.channel import Message
 from workers.errors import BootError
 from workers.logs import own_log_file
@@ -35,10 +34,6 @@ KILL_AFTER = 5.0
 SILENT_FAILURES = 3
 
 
-#: How many post-mortems are kept.
-DEATHS_KEPT = 50
-#: The reason of workers whose request took too long.
-TIMED_OUT = "request-timeout"
 #: The reason of workers that a reload replaces.
 RELOAD = "reload"
 
@@ -70,9 +65,7 @@ class Supervisor:
         self.paused = False
         self.reloads: Counter[bool] = Counter()  # by success
         self.last_reload_error = ""
-        #: Those who died unasked, by signal or exit status; and the latest of them.
-        self.died: Counter[str] = Counter()
-        self.deaths: deque[Death] = deque(maxlen=DEATHS_KEPT)
+        self.deaths = Deaths(workplace.settings.name)
         self._switchboard = Switchboard(selector)
         self._current = Generation(1, workplace, self._switchboard, in_child)
         #: The highest number of a generation so far; a template gives its own.
@@ -94,10 +87,7 @@ class Supervisor:
         self.ended = False
         #: While stopping: connections may be left in the queue, and no worker saw its end yet.
         self._queue_waits = False
-        self._memory = HardMemory(workplace.settings.hard_memory)
-        self._overdue = Overdue(workplace.settings)
-        #: Workers whose stack is being written for the slow log, with what is known of the request.
-        self._shown: list[tuple[WorkerHandle, str]] = []
+        self._limits = self._limits_of(workplace.settings)
         self._logged_traceback = ""
 
     # -- towards the wanted number ---------------------------------------------------------------
@@ -321,7 +311,7 @@ class Supervisor:
 
     def _forget(self, worker: WorkerHandle) -> None:
         del self._workers[worker.number]
-        self._overdue.forget(worker)
+        self._limits.forget(worker)
         if worker.stacks is not None:
             os.close(worker.stacks)
             worker.stacks = None
@@ -348,7 +338,7 @@ class Supervisor:
         if worker.reason.startswith(TIMED_OUT):
             stack = read_stack(worker)
             log.warning("%s: the stack of that request:\n%s", worker.describe(), stack or "unknown")
-            self._remember_death(worker, worker.reason, stack)
+            self.deaths.remember(worker, worker.reason, stack)
         self._forget(worker)
         slot = worker.slot.snapshot()
         if worker.state is WorkerState.STARTING:
@@ -362,30 +352,10 @@ class Supervisor:
                 "%s died: %s after %d requests%s", worker.describe(), describe_status(status),
                 slot.requests, f", in the middle of one: {slot.request}" if slot.busy else "",
             )  # fmt: skip
-            self._remember_death(worker, describe_status(status))
-
-    def _remember_death(self, worker: WorkerHandle, how: str, stack: Optional[str] = None) -> None:
-        self.died[how.partition(" (")[0]] += 1
-        failure = worker.failure
-        slot = worker.slot.snapshot()
-        self.deaths.append(
-            {
-                "at": time.time(),
-                "pool": self.workplace.settings.name,
-                "slot": worker.number,
-                "generation": worker.generation,
-                "pid": worker.pid,
-                "reason": f"{how}: {failure}" if failure else how,
-                "request": slot.request or None,
-                "requests": slot.requests,
-                "rss": None,
-                "age_s": time.monotonic() - worker.born,
-                "traceback": failure.traceback if failure else stack,
-            }
-        )
+            self.deaths.remember(worker, describe_status(status))
 
     def _worker_failed(self, worker: WorkerHandle, how: str) -> None:
-        self._remember_death(worker, how)
+        self.deaths.remember(worker, how)
         if self._is_on_trial(worker):
             self._reload_failed(worker.failure or BootError(f"{worker.describe()} {how}"))
         else:
@@ -459,8 +429,7 @@ class Supervisor:
         self.paused = False
         self._backoff.succeeded()
         self.target = candidate.workplace.settings.workers
-        self._memory = HardMemory(candidate.workplace.settings.hard_memory)
-        self._overdue = Overdue(candidate.workplace.settings)
+        self._limits = self._limits_of(candidate.workplace.settings)
         for worker in self._workers.values():
             if worker.generation != candidate.number and not worker.worn:
                 worker.reason, worker.farewell = RELOAD, farewell
@@ -565,75 +534,20 @@ class Supervisor:
 
     def next_deadline(self) -> float:
         """When check_clock() is due, on the monotonic clock; infinity when nothing is."""
-        deadlines = [w.kill_at for w in self._workers.values() if w.kill_at is not None]
+        deadline = self._limits.next_deadline(self.workers, self._templates.values())
         now = time.monotonic()
         if self._serving and self._backoff.remaining(now):
-            deadlines.append(now + self._backoff.remaining(now))
-        if self._workers:
-            deadlines += [self._memory.due, self._overdue.due]
-        deadlines += [self._start_limit(child.born) for child in self._starting()]
-        return min(deadlines, default=float("inf"))
+            deadline = min(deadline, now + self._backoff.remaining(now))
+        return deadline
 
     def check_clock(self) -> None:
-        """Kill those whose time is over, and look at the workers' memory."""
-        now = time.monotonic()
-        for worker in self._workers.values():
-            if worker.kill_at is not None and worker.kill_at <= now:
-                log.warning("%s does not end by itself: killed", worker.describe())
-                worker.signal(signal.SIGKILL)
-                worker.kill_at = float("inf")
-        self._check_memory(now)
-        self._check_requests(now)
-        self._check_starts(now)
+        """Act on children that are over a limit of time or memory."""
+        self._limits.check(self.workers, self._templates.values())
 
-    def _check_requests(self, now: float) -> None:
-        if now >= self._overdue.due:
-            self._write_slow_log()
-        for worker, slot, age, ended in self._overdue.find(self._workers.values(), now):
-            clear_stack(worker)
-            if ended:
-                told = f"{TIMED_OUT} ({age:.1f} s: {slot.request})"
-                self._count_recycled(worker, told)
-                worker.reason, worker.state = told, WorkerState.LEAVING
-                worker.kill_at = now + self.workplace.settings.kill_after
-                worker.signal(interruption.END_REQUEST)
-            else:
-                self._shown.append((worker, f"{worker.describe()}: {slot.request}: {age:.1f} s"))
-                worker.signal(interruption.SHOW_STACK)
+    def _retire_now(self, worker: WorkerHandle, reason: str) -> None:
+        """No longer part of the capacity: its replacement does not wait for it."""
+        self._count_recycled(worker, reason)
+        worker.reason, worker.state = reason, WorkerState.LEAVING
 
-    def _write_slow_log(self) -> None:
-        """Whoever was told to write its stack has had a moment to do so."""
-        shown, self._shown = self._shown, []
-        for worker, what in shown:
-            slowlog.write(self.workplace.settings.slow_log, what, read_stack(worker))
-
-    def _starting(self) -> Iterator[Union[WorkerHandle, TemplateHandle]]:
-        """Children that are not ready yet, and may still come to be."""
-        for template in self._templates.values():
-            if not template.ready and template.failure is None:
-                yield template
-        for worker in self._workers.values():
-            if worker.state is WorkerState.STARTING and worker.pid and worker.failure is None:
-                yield worker
-
-    def _start_limit(self, born: float) -> float:
-        return born + (self.workplace.settings.startup_timeout or float("inf"))
-
-    def _check_starts(self, now: float) -> None:
-        for child in list(self._starting()):
-            if now >= self._start_limit(child.born) and child.pid is not None:
-                limit = self.workplace.settings.startup_timeout
-                child.failure = BootError(
-                    f"not ready within {limit:g} s (--startup-timeout)", os.EX_TEMPFAIL
-                )
-                send_signal(child.pid, signal.SIGKILL)
-
-    def _check_memory(self, now: float) -> None:
-        for worker, reason in self._memory.exceeding(self._workers.values(), now):
-            if worker.state is WorkerState.STARTING:
-                # Loading alone takes more: to recycle it would be to try for ever.
-                worker.failure = BootError(f"{reason} before its first request", os.EX_CONFIG)
-                worker.signal(signal.SIGKILL)
-            else:
-                self._count_recycled(worker, reason)
-                self._terminate_worker(worker)
+    def _limits_of(self, settings: Settings) -> Limits:
+        return Limits(settings, self._retire_now, self._terminate_worker)
