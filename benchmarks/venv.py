@@ -43,7 +43,9 @@ def ensure() -> None:
 def install(distribution: str) -> None:
     """Install the newest release unless there is one. Raises BenchmarkError with pip's words."""
     if distribution not in versions([distribution]):
-        _run([str(PYTHON), "-m", "pip", "install", "--quiet", "--no-input", distribution])
+        # uWSGI links the Python that it is built with: one that pip has kept may be of another.
+        options = ["--quiet", "--no-input", "--no-cache-dir"]
+        _run([str(PYTHON), "-m", "pip", "install", *options, distribution])
 
 
 def versions(distributions: Iterable[str]) -> dict[str, str]:
