@@ -45,7 +45,7 @@ def _run(body: Callable[[], None], mask: set[signal.Signals | int]) -> NoReturn:
         status = os.EX_OK
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else os.EX_SOFTWARE
-    except BaseException:
+    except BaseException:  # nothing may get out of here: above is the parent's own stack
         log.critical("the process ends on an error of its own", exc_info=True)
     finally:
         _flush()

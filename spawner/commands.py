@@ -28,7 +28,7 @@ from spawner.status import (
 )
 from spawner.supervisor import Supervisor
 from workers.errors import BootError
-from workers.recycling import resident_memory
+from workers.recycling import private_memory, resident_memory
 
 if TYPE_CHECKING:
     from spawner.master import Master, Outcome
@@ -178,7 +178,6 @@ def _pool_status(name: str, pool: Supervisor) -> PoolStatus:
         "generation": pool.current.number,
         "target": pool.target,
         "addresses": addresses,
-        "max_reached": 0,
         "template": template,
         "workers": [_worker_status(worker) for worker in pool.workers],
         "reloads": {
@@ -205,13 +204,13 @@ def _worker_status(worker: WorkerHandle) -> WorkerStatus:
         "requests": slot.requests,
         "request": {"started_s_ago": started} if slot.busy else None,
         "age_s": time.monotonic() - worker.born,
-        "rss": _resident(worker.pid),
-        "private": None,
+        "rss": _memory(resident_memory, worker.pid),
+        "private": _memory(private_memory, worker.pid),
     }
 
 
-def _resident(pid: Optional[int]) -> Optional[int]:
+def _memory(measure: Callable[[int], int], pid: Optional[int]) -> Optional[int]:
     try:
-        return None if pid is None else resident_memory(pid)
+        return None if pid is None else measure(pid)
     except (OSError, IndexError):
-        return None  # it is ending
+        return None  # it is ending, or the kernel does not show it to this user

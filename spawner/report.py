@@ -55,8 +55,6 @@ def _pool(pool: PoolStatus) -> Lines:
     if reloads["last_error"]:
         yield f"  the last reload that failed: {_one_line(reloads['last_error'])}"
     yield f"  recycled: {counts(pool['recycles'])}; died: {counts(pool['deaths'])}"
-    if pool["max_reached"]:
-        yield f"  more workers wanted than allowed: {pool['max_reached']} times"
     if pool["workers"]:
         head = ("SLOT", "GEN", "PID", "STATE", "REQUESTS", "REQUEST", "AGE", "MEMORY", "PRIVATE")
         yield from table([head, *(_worker(worker) for worker in pool["workers"])])

@@ -67,7 +67,6 @@ class PoolStatus(TypedDict):
     generation: int
     target: int  # workers wanted
     addresses: List[AddressStatus]
-    max_reached: int  # how often more workers were wanted than there may be
     template: Optional[TemplateStatus]
     workers: List[WorkerStatus]
     reloads: ReloadsStatus

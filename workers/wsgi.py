@@ -319,7 +319,7 @@ class _Answer:
             return
         try:
             close()
-        except Exception:
+        except Exception:  # of the application, whose answer has been sent
             self.log.exception("%s: the answer's close() failed", self.describe())
 
     def warn(self, message: str, *args: object) -> None:

@@ -39,6 +39,7 @@ def test_status_while_every_worker_is_busy(spawn: Spawner) -> None:
     assert [worker["state"] for worker in status["workers"]] == ["busy", "busy"]
     assert {worker["pid"] for worker in status["workers"]} == {w.pid for w in pool.workers()}
     assert sum(worker["requests"] for worker in status["workers"]) == 1
+    assert all(0 < worker["private"] < worker["rss"] for worker in status["workers"])
     (address,) = status["addresses"]
     assert address["address"] == f"unix:{pool.socket}"
     assert address["listen_queue"] == {"waiting": 0, "limit": 2048}

@@ -226,7 +226,7 @@ def connect(address: Address, timeout: float) -> socket.socket:
     except BlockingIOError as error:
         sock.close()
         raise TimeoutError(f"no room in the queue of {address} for {timeout:g} s") from error
-    except BaseException:
+    except BaseException:  # raised again: whatever it is, the socket must not stay open
         sock.close()
         raise
     return sock
