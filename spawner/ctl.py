@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-import pwd
 import signal
-import socket
 import sys
 import time
 from dataclasses import dataclass, field
@@ -14,8 +12,9 @@ from typing import Any, List, NoReturn, Optional, Sequence, Tuple
 
 import click
 
-from spawner import __version__, controlpath, report, verbs, wire
+from spawner import __version__, report, verbs, wire
 from spawner.addresses import Address, parse_address
+from spawner.asking import TIMEOUTS, ask, find_control
 from spawner.status import Pong, PoolStatus, Status
 from spawner.values import timeout as parse_timeout
 from spawner.verbs import VERBS, Verb
@@ -26,8 +25,6 @@ from workers.fastcgi.records import RemoteProtocolError
 
 PROGRAM = "trac-spawnctl"
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
-#: They are the same from Python 3.10 on.
-_TIMEOUTS = (TimeoutError, socket.timeout)
 
 
 @dataclass
@@ -179,85 +176,6 @@ for _verb in VERBS:
     command.add_command(_VerbCommand(_verb))
 
 
-# -- asking the master ---------------------------------------------------------------------------
-
-
-def find_control(given: Optional[str]) -> str:
-    """The control socket: as given, as the environment says, or the default. Raises BootError."""
-    path = given or os.environ.get("TRAC_SPAWN_CONTROL")
-    pidfile = os.environ.get("TRAC_SPAWN_PIDFILE")
-    if not path:
-        path = controlpath.beside(pidfile) if pidfile else controlpath.runtime_path()
-    if not path:
-        raise BootError(
-            "there is no runtime folder where a control socket could be: name it, with --control "
-            "or TRAC_SPAWN_CONTROL",
-            os.EX_USAGE,
-        )
-    return os.path.abspath(path)
-
-
-def ask(path: str, verb: str, arguments: dict[str, str], timeout: float) -> Any:
-    """The result of ``verb``, from the master at ``path``. Raises BootError."""
-    deadline = time.monotonic() + timeout
-    try:
-        with client.connect(path, timeout) as connection:
-            try:
-                connection.sendall(wire.request(verb, arguments))
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # refused; why can still be read
-            line = _read_line(connection, deadline)
-    except _TIMEOUTS:
-        raise BootError(
-            f"the master at {path} has not answered within {timeout:g} seconds; what it was told "
-            "it may still do",
-            os.EX_TEMPFAIL,
-        ) from None
-    except OSError as error:
-        raise _no_master(path, error) from error
-    if not line.endswith(b"\n"):
-        raise BootError(
-            f"the master at {path} has ended without an answer; its log may say why",
-            os.EX_UNAVAILABLE,
-        )
-    return wire.parse_answer(line)
-
-
-def _read_line(connection: socket.socket, deadline: float) -> bytes:
-    """Up to the end of the line, or of what there is."""
-    line = bytearray()
-    while not line.endswith(b"\n") and len(line) <= wire.MAX_ANSWER:
-        connection.settimeout(max(deadline - time.monotonic(), 0.001))
-        try:
-            data = connection.recv(65536)
-        except ConnectionResetError:
-            break
-        if not data:
-            break
-        line += data
-    return bytes(line)
-
-
-def _no_master(path: str, error: OSError) -> BootError:
-    if isinstance(error, PermissionError):
-        return BootError(f"{path}: only root and {_owner(path)} may use it", os.EX_NOPERM)
-    why = error.strerror or str(error)
-    if isinstance(error, ConnectionRefusedError):
-        why = "nobody listens there any more"
-    return BootError(
-        f"no master answers at {path}: {why}; start one with trac-spawn, or name the control "
-        "socket of yours with --control or TRAC_SPAWN_CONTROL (with --pidfile FILE.pid it is FILE.ctl)",
-        os.EX_UNAVAILABLE,
-    )
-
-
-def _owner(path: str) -> str:
-    try:
-        return pwd.getpwuid(os.stat(path).st_uid).pw_name
-    except (OSError, KeyError):
-        return "its owner"
-
-
 # -- asking the pools ----------------------------------------------------------------------------
 
 
@@ -278,7 +196,7 @@ def _ping(pool: PoolStatus, address: str, timeout: float) -> Pong:
     error = None
     try:
         knock(parse_address(address), timeout)
-    except _TIMEOUTS:
+    except TIMEOUTS:
         error = f"no answer within {timeout:g} seconds: {_occupation(pool)}"
     except (OSError, ValueError, RemoteProtocolError) as problem:
         error = getattr(problem, "strerror", None) or str(problem)

@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import pytest
 
-from spawner import controlpath, ctl, report, verbs
+from spawner import asking, controlpath, ctl, report, verbs
 from spawner.addresses import parse_address
 from spawner.control import Call, Control, default_control_path, open_control
 from spawner.settings import Settings
@@ -448,7 +448,7 @@ def test_the_option_comes_before_the_environment(
     assert ctl.run(["reopen"]) == os.EX_UNAVAILABLE
     monkeypatch.delenv("TRAC_SPAWN_CONTROL")
     monkeypatch.setenv("TRAC_SPAWN_PIDFILE", "/nowhere/trac.pid")
-    assert ctl.find_control(None) == "/nowhere/trac.ctl"
+    assert asking.find_control(None) == "/nowhere/trac.ctl"
 
 
 @pytest.mark.parametrize(
@@ -474,7 +474,7 @@ def test_in_the_runtime_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "gone"))
     assert controlpath.runtime_path() is None
     with pytest.raises(BootError, match="no runtime folder"):
-        ctl.find_control(None)
+        asking.find_control(None)
 
 
 # ping

@@ -1,0 +1,92 @@
+"""A question to a running master: one verb over its control socket, one answer."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import time
+from typing import Any, Optional
+
+from spawner import controlpath, wire
+from workers.errors import BootError
+from workers.fastcgi import client
+
+#: They are the same from Python 3.10 on.
+TIMEOUTS = (TimeoutError, socket.timeout)
+
+
+def find_control(given: Optional[str]) -> str:
+    """The control socket: as given, as the environment says, or the default. Raises BootError."""
+    path = given or os.environ.get("TRAC_SPAWN_CONTROL")
+    pidfile = os.environ.get("TRAC_SPAWN_PIDFILE")
+    if not path:
+        path = controlpath.beside(pidfile) if pidfile else controlpath.runtime_path()
+    if not path:
+        raise BootError(
+            "there is no runtime folder where a control socket could be: name it, with --control "
+            "or TRAC_SPAWN_CONTROL",
+            os.EX_USAGE,
+        )
+    return os.path.abspath(path)
+
+
+def ask(path: str, verb: str, arguments: dict[str, str], timeout: float) -> Any:
+    """The result of ``verb``, from the master at ``path``. Raises BootError."""
+    deadline = time.monotonic() + timeout
+    try:
+        with client.connect(path, timeout) as connection:
+            try:
+                connection.sendall(wire.request(verb, arguments))
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # refused; why can still be read
+            line = _read_line(connection, deadline)
+    except TIMEOUTS:
+        raise BootError(
+            f"the master at {path} has not answered within {timeout:g} seconds; what it was told "
+            "it may still do",
+            os.EX_TEMPFAIL,
+        ) from None
+    except OSError as error:
+        raise _no_master(path, error) from error
+    if not line.endswith(b"\n"):
+        raise BootError(
+            f"the master at {path} has ended without an answer; its log may say why",
+            os.EX_UNAVAILABLE,
+        )
+    return wire.parse_answer(line)
+
+
+def _read_line(connection: socket.socket, deadline: float) -> bytes:
+    """Up to the end of the line, or of what there is."""
+    line = bytearray()
+    while not line.endswith(b"\n") and len(line) <= wire.MAX_ANSWER:
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))
+        try:
+            data = connection.recv(65536)
+        except ConnectionResetError:
+            break
+        if not data:
+            break
+        line += data
+    return bytes(line)
+
+
+def _no_master(path: str, error: OSError) -> BootError:
+    if isinstance(error, PermissionError):
+        return BootError(f"{path}: only root and {_owner(path)} may use it", os.EX_NOPERM)
+    why = error.strerror or str(error)
+    if isinstance(error, ConnectionRefusedError):
+        why = "nobody listens there any more"
+    return BootError(
+        f"no master answers at {path}: {why}; start one with trac-spawn, or name the control "
+        "socket of yours with --control or TRAC_SPAWN_CONTROL (with --pidfile FILE.pid it is FILE.ctl)",
+        os.EX_UNAVAILABLE,
+    )
+
+
+def _owner(path: str) -> str:
+    try:
+        return pwd.getpwuid(os.stat(path).st_uid).pw_name
+    except (OSError, KeyError):
+        return "its owner"
