@@ -108,6 +108,8 @@ class WorkerHandle:
     drains: bool = False
     #: A file in memory to which it writes its stack when told to; None when it never is.
     stacks: Optional[int] = None
+    #: Since when a signal such as SIGSTOP keeps it from running; None while it runs.
+    stopped: Optional[float] = None
     #: Why it cannot start, in its own words or ours.
     failure: Optional[BootError] = None
     #: As in Workplace.
@@ -140,6 +142,8 @@ class TemplateHandle:
     #: A worker of it has become ready, which shows that nothing is wrong with it.
     proven: bool = False
     born: float = field(default_factory=time.monotonic)
+    #: As in WorkerHandle.
+    stopped: Optional[float] = None
     failure: Optional[BootError] = None
     label: str = ""
 
@@ -155,14 +159,18 @@ def send_signal(pid: int, number: int) -> None:
         pass
 
 
-def reap() -> list[tuple[int, int]]:
-    """(pid, status) of every child that has ended, adopted ones too. Never waits."""
-    ended: list[tuple[int, int]] = []
+def reap(besides: int = 0) -> list[tuple[int, int]]:
+    """(pid, status) of every child that has ended, adopted ones too. Never waits.
+
+    ``besides`` are waitpid(2)'s WUNTRACED and WCONTINUED, for those that a signal has stopped or
+    sent on again. A debugger stops a child in another way, of which its parent hears nothing.
+    """
+    found: list[tuple[int, int]] = []
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status = os.waitpid(-1, os.WNOHANG | besides)
         except ChildProcessError:
-            return ended
+            return found
         if pid == 0:
-            return ended
-        ended.append((pid, status))
+            return found
+        found.append((pid, status))

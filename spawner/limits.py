@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from typing import Callable, Collection, Iterable, Iterator, Union
+from typing import Callable, Collection, Iterable, Union
 
 from spawner import slowlog
 from spawner.children import TemplateHandle, WorkerHandle, send_signal
@@ -19,15 +19,17 @@ from workers.errors import BootError
 
 log = logging.getLogger("trac-spawn")
 
+#: A child may be stopped by a signal for this long, as by somebody who takes a look (seconds).
+STOPPED_GRACE = 1.0
 #: The reason of workers whose request took too long.
 TIMED_OUT = "request-timeout"
 
-Starting = Union[WorkerHandle, TemplateHandle]
+Child = Union[WorkerHandle, TemplateHandle]
 
 
 class Limits:
     """--hard-memory, --request-timeout, --slow-after, --startup-timeout, and the time that a worker has
-    to end once it was told to. Times are on the monotonic clock.
+    to end once it was told to, or to go on once it was stopped. Times are on the monotonic clock.
 
     ``retire`` takes a worker that is over a limit out of the pool, for a reason in words;
     ``terminate`` then ends it.
@@ -48,17 +50,18 @@ class Limits:
         self._shown: list[tuple[WorkerHandle, str]] = []
 
     def next_deadline(
-        self, workers: Collection[WorkerHandle], templates: Iterable[TemplateHandle]
+        self, workers: Collection[WorkerHandle], templates: Collection[TemplateHandle]
     ) -> float:
         """When check() is due; infinity when nothing is."""
         deadlines = [worker.kill_at for worker in workers if worker.kill_at is not None]
         deadlines += [self._start_limit(child) for child in _starting(workers, templates)]
+        deadlines += [self._stop_limit(child) for child in _all(workers, templates)]
         if workers:
             deadlines += [self._memory.due, self._overdue.due]
         return min(deadlines, default=float("inf"))
 
     def check(
-        self, workers: Collection[WorkerHandle], templates: Iterable[TemplateHandle]
+        self, workers: Collection[WorkerHandle], templates: Collection[TemplateHandle]
     ) -> None:
         """Act on whoever is over a limit."""
         now = time.monotonic()
@@ -67,8 +70,12 @@ class Limits:
                 log.warning("%s does not end by itself: killed", worker.describe())
                 worker.signal(signal.SIGKILL)
                 worker.kill_at = float("inf")
-        for child in list(_starting(workers, templates)):
-            self._check_start(child, now)
+        for child in _starting(workers, templates):
+            if now >= self._start_limit(child):
+                self._end_start(child, templates)
+        for child in _all(workers, templates):
+            if now >= self._stop_limit(child):
+                self._end_stopped(child)
         self._check_memory(workers, now)
         self._check_requests(workers, now)
 
@@ -76,16 +83,32 @@ class Limits:
         """The worker is gone."""
         self._overdue.forget(worker)
 
-    def _start_limit(self, child: Starting) -> float:
+    def _start_limit(self, child: Child) -> float:
         return child.born + (self._settings.startup_timeout or float("inf"))
 
-    def _check_start(self, child: Starting, now: float) -> None:
-        if now >= self._start_limit(child) and child.pid is not None:
-            limit = self._settings.startup_timeout
-            child.failure = BootError(
-                f"not ready within {limit:g} s (--startup-timeout)", os.EX_TEMPFAIL
-            )
+    def _end_start(self, child: Child, templates: Iterable[TemplateHandle]) -> None:
+        limit = self._settings.startup_timeout
+        child.failure = BootError(f"not ready within {limit:g} s (--startup-timeout)", os.EX_TEMPFAIL)
+        # A worker that has not been born yet is in the hands of its template.
+        hands = [one for one in templates if one.generation == child.generation]
+        for blamed in hands if child.pid is None else [child]:
+            if blamed.pid is not None:
+                send_signal(blamed.pid, signal.SIGKILL)
+
+    def _stop_limit(self, child: Child) -> float:
+        if child.stopped is None:
+            return float("inf")
+        serves = isinstance(child, WorkerHandle) and child.state is WorkerState.READY
+        return child.stopped + STOPPED_GRACE + (0.0 if serves else self._settings.kill_after)
+
+    def _end_stopped(self, child: Child) -> None:
+        """Whoever waits for a stopped child waits in vain: visitors, or workers to be forked."""
+        if isinstance(child, WorkerHandle) and child.state is WorkerState.READY:
+            self._retire(child, "stopped by a signal")
+        elif child.pid is not None:
+            log.warning("%s is still stopped: killed", child.describe())
             send_signal(child.pid, signal.SIGKILL)
+            child.stopped = None
 
     def _check_memory(self, workers: Iterable[WorkerHandle], now: float) -> None:
         for worker, reason in self._memory.exceeding(workers, now):
@@ -118,13 +141,14 @@ class Limits:
             slowlog.write(self._settings.slow_log, what, read_stack(worker))
 
 
+def _all(workers: Iterable[WorkerHandle], templates: Iterable[TemplateHandle]) -> list[Child]:
+    return [*workers, *templates]
+
+
 def _starting(
     workers: Iterable[WorkerHandle], templates: Iterable[TemplateHandle]
-) -> Iterator[Starting]:
+) -> list[Child]:
     """Children that are not ready yet, and may still come to be."""
-    for template in templates:
-        if not template.ready and template.failure is None:
-            yield template
-    for worker in workers:
-        if worker.state is WorkerState.STARTING and worker.pid and worker.failure is None:
-            yield worker
+    late: list[Child] = [template for template in templates if not template.ready]
+    late += [worker for worker in workers if worker.state is WorkerState.STARTING]
+    return [child for child in late if child.failure is None]

@@ -221,8 +221,11 @@ class Master:
             self.happen(Event.TIMEOUT)
 
     def _reap(self) -> None:
-        for pid, status in children.reap():
-            if not any(pool.child_ended(pid, status) for pool in self._all_pools()):
+        for pid, status in children.reap(os.WUNTRACED | os.WCONTINUED):
+            if os.WIFSTOPPED(status) or os.WIFCONTINUED(status):
+                for pool in self._all_pools():
+                    pool.child_stopped(pid, os.WIFSTOPPED(status))
+            elif not any(pool.child_ended(pid, status) for pool in self._all_pools()):
                 # As PID 1, or as a subreaper, one inherits the children of others.
                 log.debug("reaped process %d: %s", pid, children.describe_status(status))
 

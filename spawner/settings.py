@@ -225,7 +225,8 @@ class Settings:
     )  # fmt: skip
     kill_after: float = _setting(
         REQUESTS, default=5.0, parse=values.timeout, metavar="TIME", show=values.show_duration,
-        help="Kill a worker that --request-timeout has interrupted in vain for this long.",
+        help="Kill a worker that --request-timeout has interrupted in vain, or that is stopped by a "
+        "signal, for this long.",
     )  # fmt: skip
     slow_after: float = _setting(
         REQUESTS, default=0.0, parse=values.duration, metavar="TIME", default_text="0, never",

@@ -9,7 +9,7 @@ import signal
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Callable, Optional, Union
 
 from spawner.children import TemplateHandle, WorkerHandle, describe_status, send_signal
 from spawner.deaths import Deaths
@@ -309,6 +309,14 @@ class Supervisor:
                 return True
         return False
 
+    def child_stopped(self, pid: int, stopped: bool) -> None:
+        """A signal such as SIGSTOP keeps a child from running, or it goes on again."""
+        children: list[Union[WorkerHandle, TemplateHandle]] = [*self._workers.values()]
+        for child in [*children, *self._templates.values()]:
+            if child.pid == pid:
+                child.stopped = time.monotonic() if stopped else None
+                log.info("%s %s", child.describe(), "is stopped by a signal" if stopped else "goes on")
+
     def _forget(self, worker: WorkerHandle) -> None:
         del self._workers[worker.number]
         self._limits.forget(worker)
@@ -548,6 +556,8 @@ class Supervisor:
         """No longer part of the capacity: its replacement does not wait for it."""
         self._count_recycled(worker, reason)
         worker.reason, worker.state = reason, WorkerState.LEAVING
+        # One that does not listen now may do so later.
+        worker.tell(worker.farewell)
 
     def _limits_of(self, settings: Settings) -> Limits:
         return Limits(settings, self._retire_now, self._terminate_worker)

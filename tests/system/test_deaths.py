@@ -69,7 +69,7 @@ def test_a_killed_template_is_replaced_and_the_workers_serve_on(spawn: Spawner) 
 
 @pytest.mark.parametrize("dead", [4, 3], ids=["all", "but-one"])
 def test_a_template_that_dies_with_orders_in_its_queue(spawn: Spawner, dead: int) -> None:
-    pool = spawn("-n", 4, *APP)
+    pool = spawn("-n", 4, *APP, "--kill-after", 60)
     template = pool.template().pid
     # Stopped, it takes no order; the workers that the master asks for now are never born. One
     # that lives on must not keep the orders alive with it.

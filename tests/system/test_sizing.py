@@ -132,11 +132,11 @@ def test_a_burst_of_2000_connections(spawn: Spawner) -> None:
     """A full queue is an immediate 502; the default backlog holds them all."""
     with open("/proc/sys/net/core/somaxconn") as somaxconn:
         assert int(somaxconn.read()) >= 2000
-    pool = spawn("-n", 2, *APP)
+    pool = spawn("-n", 2, *APP, "--kill-after", 60)
     burst = 2000
     request = client.ClientConnection()
     data = request.begin(params("/echo?id=burst")) + request.end_body()
-    # Nobody accepts meanwhile, so that all of them have to find room.
+    # Nobody accepts for a second, so that all of them have to find room.
     workers = [worker.pid for worker in pool.workers()]
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)
