@@ -71,7 +71,7 @@ def spawn(supervisor: Supervisor, tmp_path: Path) -> Spawner:
 
 @pytest.fixture
 def webservers(supervisor: Supervisor, tmp_path: Path) -> WebServers:
-    """Start lighttpd and nginx: ``webservers.nginx(config).browser().get("/")``."""
+    """Start lighttpd, nginx, Apache, HAProxy and Caddy: ``webservers.nginx(config).browser().get("/")``."""
     return WebServers(supervisor, tmp_path, ROOT)
 
 

@@ -11,7 +11,7 @@ import pytest
 from .clients import Load
 from .processes import Leftover, Supervisor, descendants, gone, wait_gone, wait_until
 from .tracenv import trac_admin
-from .webservers import WebServers
+from .webservers import Port, WebServers
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(60)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEPER
@@ -35,6 +35,32 @@ def test_lighttpd_serves_with_its_own_configuration(webservers: WebServers) -> N
     server = webservers.lighttpd('index-file.names = ( "hello.txt" )')
     (server.directory / "hello.txt").write_text("from lighttpd")
     assert server.browser().get("/").text == "from lighttpd"
+
+
+def test_apache_serves_with_its_own_configuration(webservers: WebServers) -> None:
+    server = webservers.apache("Redirect /hello /from-apache", modules=["proxy_fcgi", "fcgid"])
+    assert server.browser().get("/hello").location.endswith("/from-apache")
+
+
+def test_haproxy_serves_with_its_own_configuration(webservers: WebServers) -> None:
+    port = Port()
+    answer = 'http-request return status 200 content-type text/plain string "from haproxy"'
+    server = webservers.haproxy(f"frontend one\n bind 127.0.0.1:{port.number}\n {answer}", port)
+    assert server.browser().get("/hello").text == "from haproxy"
+
+
+def test_caddy_serves_with_its_own_configuration(webservers: WebServers) -> None:
+    port = Port()
+    site = f'http://127.0.0.1:{port.number} {{\n respond /hello "from caddy"\n}}'
+    server = webservers.caddy(site, port)
+    assert server.browser().get("/hello").text == "from caddy"
+
+
+def test_two_apaches_at_once(webservers: WebServers) -> None:
+    first = webservers.apache("Redirect /hello /first")
+    second = webservers.apache("Redirect /hello /second")
+    assert first.browser().get("/hello").location.endswith("/first")
+    assert second.browser().get("/hello").location.endswith("/second")
 
 
 def test_two_web_servers_at_once(webservers: WebServers) -> None:
