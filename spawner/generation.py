@@ -62,8 +62,7 @@ class Generation:
     def spawn(self, number: int, hear: Callable[[WorkerHandle], None]) -> Optional[WorkerHandle]:
         """Ask for a worker; None when the template takes no order now. Raises OSError."""
         ours, theirs = Channel.pair()
-        slot = self.workplace.scoreboard.slot(number)
-        slot.clear()
+        slot = self.workplace.scoreboard.assign(number)
         stacks = os.memfd_create("stacks") if stacks_wanted(self.workplace.settings) else None
         worker = WorkerHandle(
             number, self.number, ours, slot, label=self.workplace.label, stacks=stacks

@@ -12,7 +12,7 @@ from typing import Iterable, Iterator, Optional
 
 from spawner.children import WorkerHandle
 from spawner.settings import Settings
-from workers.scoreboard import Snapshot
+from workers.snapshot import Snapshot
 
 #: How often it looks, in seconds.
 INTERVAL = 0.25

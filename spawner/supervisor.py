@@ -361,6 +361,8 @@ class Supervisor:
                 slot.requests, f", in the middle of one: {slot.request}" if slot.busy else "",
             )  # fmt: skip
             self.deaths.remember(worker, describe_status(status))
+        # At the very end: until here its slot tells what it did last.
+        self.workplace.scoreboard.release(worker.number)
 
     def _worker_failed(self, worker: WorkerHandle, how: str) -> None:
         self.deaths.remember(worker, how)

@@ -132,11 +132,13 @@ class Workplace:
             settings.request_timeout,
             -1 if stacks is None else stacks,
         )
+        slot = self.scoreboard.slot(number)
+        slot.occupy(os.getpid(), generation, time.time_ns())
         Worker(
             loaded,
             [listener.socket for listener in self.listeners],
             config,
-            slot=self.scoreboard.slot(number),
+            slot=slot,
             name=f"{self.label}worker {number} gen {generation}",
             channel=channel,
             handoff=self.handoff,

@@ -225,12 +225,6 @@ class Connection:
         text = f"{self.params.get('REQUEST_METHOD', '')} {uri}"[:255]
         return text if text.isprintable() else ascii(text)[1:-1]
 
-    def describe_request_and_user(self) -> str:
-        """For the scoreboard, which the master reads."""
-        user = self.params.get("REMOTE_USER", "")
-        text = self.describe_request()
-        return f"{text} user={user[:64]!a}" if user else text
-
     def _forget_request(self) -> None:
         if not isinstance(self.body, io.BytesIO) or self._received:
             self._close_body()

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from typing import BinaryIO, NoReturn, cast
 
 from setproctitle import setproctitle
@@ -182,7 +183,9 @@ def _serve() -> int:
     gc.collect()
     gc.freeze()
     config = WorkerConfig(Ceilings(_MAX_BODY), web_servers=web_servers_from_environment())
-    Worker(application, [listener], config, slot=Scoreboard(1).slot(1), name="trac.fcgi").run()
+    slot = Scoreboard(1).slot(1)
+    slot.occupy(os.getpid(), 1, time.time_ns())
+    Worker(application, [listener], config, slot=slot, name="trac.fcgi").run()
     return os.EX_OK
 
 

@@ -82,6 +82,19 @@ def private_memory(pid: int) -> int:
     return private
 
 
+def shares_of_memory(pid: int) -> tuple[int, int]:
+    """Bytes that this process has, those that it shares with n others divided by n + 1 (PSS); and
+    those that it has alone. A walk over all mappings. Raises OSError, as private_memory() does."""
+    proportional = private = 0
+    with _open_maps(pid) as maps:
+        for line in maps:
+            if line.startswith("Pss:"):
+                proportional += int(line.split()[1]) * 1024
+            elif line.startswith("Private_"):
+                private += int(line.split()[1]) * 1024
+    return proportional, private
+
+
 def _open_maps(pid: int) -> TextIO:
     try:
         return open(f"/proc/{pid}/smaps_rollup")

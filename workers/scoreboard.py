@@ -1,71 +1,166 @@
-"""What every worker does right now, in shared memory: a slot a worker, a writer a slot, no locks.
+"""What every worker does and has done, in shared memory: a slot a worker, a writer a slot, no locks.
 
 Each field is an aligned 64-bit word written through a ``memoryview``, which is one store of the
 processor, so a reader never sees half a value. (``struct.pack_into`` clears a field before it
-writes it, and a reader can see that.)
+writes it, and a reader can see that.) Nothing here makes a system call. Before slot 1 comes a
+slot of the same shape for the pool as a whole, which the master writes: the sums of what workers that
+are gone had counted, so that no counter ever falls.
+
+Readers copy, then look: see snapshot.py.
 """
 
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
+import re
+import sys
+from bisect import bisect_left
+from collections.abc import Mapping
 
-_REQUESTS, _REQUEST_STARTED, _TEXT_LENGTH = range(3)
-_FIELDS = 8  # a cache line: two workers never write the same one
-#: After the fields, what the request is in words: method, URI, user.
-TEXT_CEILING = 448
-_SLOT_BYTES = _FIELDS * 8 + TEXT_CEILING
+from workers.snapshot import (
+    ADDRESS_CEILING,
+    ANSWERS,
+    BOUNDS,
+    BYTES_IN,
+    BYTES_OUT,
+    CLASSES,
+    COUNTERS,
+    CPU,
+    DURATION_SUM,
+    DURATIONS,
+    GAUGES,
+    METHOD_CEILING,
+    METHODS,
+    OTHER_METHOD,
+    REQUESTS,
+    SCRIPT_CEILING,
+    SLOT_BYTES,
+    TEXT_BYTES,
+    URI_CEILING,
+    USER_CEILING,
+    WAIT_SUM,
+    WAITS,
+    WORDS,
+    BoardSnapshot,
+    Counters,
+    Gauge,
+    PoolGauge,
+    Snapshot,
+    Stage,
+)
 
+#: Upper bounds of the histograms' buckets in nanoseconds; the last bucket has none.
+BOUNDS_NS = tuple(round(seconds * 1e9) for seconds in BOUNDS)
+_METHOD_NUMBERS = {method: number for number, method in enumerate(METHODS)}
+_CLASSES = len(CLASSES)
+#: Of an answer that was cut short, or never came.
+_CUT = _CLASSES - 1
+#: What environ.content_length() takes; the rest never gets to the application.
+_SIZE = re.compile("[0-9]{1,18}")
+#: Attempts to copy the board while nobody changes its sums; who is killed while doing so leaves it odd.
+_ATTEMPTS = 1000
 
-@dataclass(frozen=True)
-class Snapshot:
-    """A slot as it was at one moment: ``request_started`` is time.monotonic_ns(), 0 when idle.
-
-    ``request`` is in words the one in progress, else the last one.
-    """
-
-    busy: bool
-    requests: int
-    request_started: int
-    request: str = ""
+# Plain integers: on the way of each request an attribute of an enum costs more than a store.
+_SEQUENCE = int(Gauge.SEQUENCE)
+_STARTED = int(Gauge.REQUEST_STARTED)
+_TEXT_LENGTH = int(Gauge.TEXT_LENGTH)
+_CONTENT_LENGTH = int(Gauge.CONTENT_LENGTH)
+_SENT = int(Gauge.SENT)
+_LAST_DURATION = int(Gauge.LAST_DURATION)
+_LAST_CPU = int(Gauge.LAST_CPU)
+_LAST_STATUS = int(Gauge.LAST_STATUS)
 
 
 class Slot:
     """One worker's slot. Only that worker writes it; the master clears it between two workers."""
 
     def __init__(self, memory: memoryview) -> None:
-        self._words = memory[: _FIELDS * 8].cast("Q")
-        self._text = memory[_FIELDS * 8 :]
+        self._memory = memory
+        self._words = memory[: WORDS * 8].cast("Q")
+        self._text = memory[WORDS * 8 :]
 
-    def begin(self, now: int, request: str) -> None:
+    # -- the worker ------------------------------------------------------------------------------
+
+    def occupy(self, pid: int, generation: int, now: int) -> None:
+        """A worker has come; ``now`` is time.time_ns()."""
+        words = self._words
+        words[Gauge.GENERATION] = generation
+        words[Gauge.BORN] = now
+        words[Gauge.STAGE] = Stage.SERVING
+        words[Gauge.PID] = pid
+
+    def leave(self) -> None:
+        """It serves nobody new."""
+        self._words[Gauge.STAGE] = Stage.LEAVING
+
+    def begin(self, now: int, params: Mapping[str, str], request_id: str = "") -> None:
         """A request starts; ``now`` is time.monotonic_ns()."""
         words = self._words
-        text = request.encode("utf-8", "replace")[:TEXT_CEILING]
-        # The start is written last: a reader that finds it finds the text whole.
-        words[_REQUEST_STARTED] = 0
+        get = params.get
+        texts = (
+            get("REQUEST_METHOD", "")[:METHOD_CEILING],
+            (get("REQUEST_URI") or get("PATH_INFO", ""))[:URI_CEILING],
+            get("REMOTE_USER", "")[:USER_CEILING],
+            get("REMOTE_ADDR", "")[:ADDRESS_CEILING],
+            get("SCRIPT_NAME", "")[:SCRIPT_CEILING],
+            request_id,
+        )
+        joined = "\0".join(texts)
+        if joined.count("\0") != len(texts) - 1:
+            joined = "\0".join(text.replace("\0", " ") for text in texts)
+        text = joined.encode("latin-1", "replace")[:TEXT_BYTES]
+        size = get("CONTENT_LENGTH") or ""
+        # An odd number says that the text is being written: when this process is killed just then,
+        # it stays odd, and nobody takes half of one request and half of another for one.
+        words[_SEQUENCE] += 1
         self._text[: len(text)] = text
         words[_TEXT_LENGTH] = len(text)
-        words[_REQUEST_STARTED] = now
+        words[_CONTENT_LENGTH] = int(size) if _SIZE.fullmatch(size) else 0
+        words[_SENT] = 0
+        words[_STARTED] = now
+        words[_SEQUENCE] += 1
 
-    def end(self) -> None:
-        """The request has been answered."""
+    def sent(self, size: int) -> None:
+        """So many bytes of the answer's body have been sent by now."""
+        self._words[_SENT] = size
+
+    def waited(self, wait: int) -> None:
+        """The request had waited for so many nanoseconds before it was taken up."""
         words = self._words
-        words[_REQUESTS] += 1
-        words[_REQUEST_STARTED] = 0
+        words[WAITS + bisect_left(BOUNDS_NS, wait)] += 1
+        words[WAIT_SUM] += wait
 
-    def clear(self) -> None:
-        for field in range(_FIELDS):
-            self._words[field] = 0
+    def end(self, method: str, status: int, sent: int, took: int, cpu: int, whole: bool = True) -> None:
+        """The request has been answered, in ``took`` nanoseconds of which ``cpu`` were of work."""
+        words = self._words
+        words[_LAST_STATUS] = status
+        words[_LAST_DURATION] = took
+        words[_LAST_CPU] = cpu
+        words[_SENT] = sent
+        words[BYTES_OUT] += sent
+        words[BYTES_IN] += words[_CONTENT_LENGTH]
+        words[CPU] += cpu
+        words[DURATION_SUM] += took
+        words[DURATIONS + bisect_left(BOUNDS_NS, took)] += 1
+        kind = status // 100 - 2 if whole and 200 <= status < 600 else _CUT
+        words[ANSWERS + _METHOD_NUMBERS.get(method, OTHER_METHOD) * _CLASSES + kind] += 1
+        words[REQUESTS] += 1
+        words[_STARTED] = 0
+
+    def memory(self, resident: int, proportional: int, private: int) -> None:
+        """What this process takes of memory now, in bytes; 0 for what is not known."""
+        words = self._words
+        words[Gauge.RESIDENT] = resident
+        words[Gauge.PROPORTIONAL] = proportional
+        words[Gauge.PRIVATE] = private
+        words[Gauge.RESIDENT_PEAK] = max(resident, words[Gauge.RESIDENT_PEAK])
+
+    # -- readers ---------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        # One word says both whether and since when: of two, a reader could see the first of one
-        # moment and the second of another.
-        words = self._words
-        started = words[_REQUEST_STARTED]
-        text = bytes(self._text[: min(words[_TEXT_LENGTH], TEXT_CEILING)]).decode("utf-8", "replace")
-        if started != words[_REQUEST_STARTED]:
-            text = ""  # another request has begun meanwhile, and may have written half of its own
-        return Snapshot(started != 0, words[_REQUESTS], started, text)
+        before = self._words[_SEQUENCE]
+        data = bytes(self._memory)
+        return Snapshot.parse(data, self._words[_SEQUENCE] == before)
 
 
 class Scoreboard:
@@ -73,8 +168,70 @@ class Scoreboard:
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
-        self._memory = memoryview(mmap.mmap(-1, slots * _SLOT_BYTES))
+        # Memory that nobody writes to costs nothing.
+        self._memory = memoryview(mmap.mmap(-1, (slots + 1) * SLOT_BYTES))
+        self._pool = self._memory[: WORDS * 8].cast("Q")
 
     def slot(self, number: int) -> Slot:
-        start = (number - 1) * _SLOT_BYTES
-        return Slot(self._memory[start : start + _SLOT_BYTES])
+        start = number * SLOT_BYTES
+        return Slot(self._memory[start : start + SLOT_BYTES])
+
+    # -- the master ------------------------------------------------------------------------------
+
+    def assign(self, number: int) -> Slot:
+        """An empty slot for a worker that is about to be born."""
+        self.release(number)
+        self._pool[PoolGauge.HIGHEST] = max(number, self._pool[PoolGauge.HIGHEST])
+        return self.slot(number)
+
+    def release(self, number: int) -> None:
+        """The worker is gone: add what it has counted to the pool's sums, and clear its slot."""
+        start = number * SLOT_BYTES
+        words = self._memory[start : start + WORDS * 8].cast("Q")
+        pool = self._pool
+        pool[PoolGauge.SEQUENCE] += 1
+        for field in range(GAUGES, COUNTERS):
+            if words[field]:
+                pool[field] += words[field]
+        pool[PoolGauge.RESIDENT_PEAK] = max(pool[PoolGauge.RESIDENT_PEAK], words[Gauge.RESIDENT_PEAK])
+        self._memory[start : start + WORDS * 8] = bytes(WORDS * 8)
+        pool[PoolGauge.SEQUENCE] += 1
+
+    def note(self, field: PoolGauge, value: int) -> None:
+        """Write one of the pool's own values, which only the master knows."""
+        self._pool[field] = value
+
+    def noted(self, field: PoolGauge) -> int:
+        return self._pool[field]
+
+    def add(self, counters: Counters) -> None:
+        """Begin with what an earlier master's workers have counted."""
+        pool = self._pool
+        pool[PoolGauge.SEQUENCE] += 1
+        for field, value in zip(range(GAUGES, COUNTERS), counters.words):
+            pool[field] += value
+        pool[PoolGauge.SEQUENCE] += 1
+
+    # -- readers ---------------------------------------------------------------------------------
+
+    def snapshot(self) -> BoardSnapshot:
+        """The whole board, in which no worker that leaves is counted twice or not at all."""
+        pool = self._pool
+        for _ in range(_ATTEMPTS):
+            before = pool[PoolGauge.SEQUENCE]
+            data = bytes(self._memory[: (pool[PoolGauge.HIGHEST] + 1) * SLOT_BYTES])
+            still = _still(self._memory, data)
+            if before % 2 == 0 and pool[PoolGauge.SEQUENCE] == before:
+                break
+        return BoardSnapshot.parse(data, still)
+
+
+def _still(board: memoryview, data: bytes) -> list[bool]:
+    """Of each slot in the copy ``data``, whether its texts were not written meanwhile."""
+    words = board.cast("Q")
+    stride = SLOT_BYTES // 8
+    return [
+        words[number * stride + _SEQUENCE].to_bytes(8, sys.byteorder)
+        == data[number * SLOT_BYTES : number * SLOT_BYTES + 8]
+        for number in range(len(data) // SLOT_BYTES)
+    ]

@@ -25,12 +25,13 @@ from workers.connection import AnswerOutput, Ceilings, Connection
 from workers.environ import BadRequest, ErrorStream, make_environ
 from workers.handoff import Handoff, Waiting
 from workers.interruption import RequestTimedOut
+from workers.ledger import Ledger
 from workers.logs import reopen_log_files, take_log_file
 from workers.reception import Reception
 from workers.recycling import Recycling, RecyclingLimits
 from workers.scoreboard import Slot
 from workers.selector import Selector
-from workers.wsgi import respond, server_keys
+from workers.wsgi import Result, respond, server_keys
 
 log = logging.getLogger("trac-spawn")
 
@@ -87,6 +88,7 @@ class Worker:
         self._application = application
         self._config = config
         self._slot = slot
+        self._ledger = Ledger(slot)
         self._name = name
         self._channel = channel
         self._handoff = handoff
@@ -120,6 +122,7 @@ class Worker:
         self._reception.open()
         self._titled_idle = True
         self._entitle("idle")
+        self._ledger.measure_memory()
         if self._channel is not None:
             self._channel.socket.setblocking(False)
             self._selector.watch(self._channel.fileno(), self._read_channel)
@@ -281,18 +284,16 @@ class Worker:
             return
         if self._connections:
             self._hand_over_idle()
-        begun = time.monotonic_ns()
-        self._begun = begun
-        self._slot.begin(begun, connection.describe_request_and_user())
+        self._begun = self._ledger.begin(connection.params)
         self._titled_idle = False
         self._entitle(f"busy {connection.describe_request()}")
         self._output = AnswerOutput(connection)
+        result = Result(0, 0, False)
         try:
-            self._call_application(connection, self._output)
+            result = self._call_application(connection, self._output)
         finally:
             self._output = None
-            self._slot.end()
-        took = (time.monotonic_ns() - begun) / 1e9
+            took = self._ledger.end(result.status, result.sent, result.clean) / 1e9
         if took > SHORT_REQUEST:
             self._postpone(took)
         self._requests += 1
@@ -300,23 +301,25 @@ class Worker:
         if reason:
             self._ask_to_be_replaced(reason)
 
-    def _call_application(self, connection: Connection, output: AnswerOutput) -> None:
+    def _call_application(self, connection: Connection, output: AnswerOutput) -> Result:
         errors = ErrorStream(output.error)
         environ = make_environ(connection.params, connection.body, errors, self._environ)
+        result = Result(0, 0, False)
         try:
-            clean = respond(self._application.call, environ, output, log).clean
+            result = respond(self._application.call, environ, output, log)
         except RequestTimedOut:
-            clean = False
+            pass
         except (SystemExit, KeyboardInterrupt) as error:
             # sys.exit() in application code ends its request, not the worker.
             log.error("%s in the application: %s", type(error).__name__, connection.describe_request())
-            clean = False
-        if clean or output.started:
-            connection.finish(clean)
-        elif output.timed_out:
+        if result.clean or output.started:
+            connection.finish(result.clean)
+            return result
+        if output.timed_out:
             connection.refuse(BadRequest("504 Gateway Timeout", "the request took too long"))
-        else:
-            connection.refuse(BadRequest("500 Internal Server Error", "the application ended itself"))
+            return Result(504, 0, True)
+        connection.refuse(BadRequest("500 Internal Server Error", "the application ended itself"))
+        return Result(500, 0, True)
 
     # -- leaving ---------------------------------------------------------------------------------
 
@@ -339,6 +342,7 @@ class Worker:
     def _leave(self) -> None:
         """Accept nothing more; idle connections go to other workers, begun requests are finished here."""
         self._leaving = True
+        self._slot.leave()
         self._entitle("leaving")
         self._reception.close()
         last_call = time.monotonic() + LAST_CALL

@@ -1,0 +1,49 @@
+"""What a worker notes of its requests."""
+
+from __future__ import annotations
+
+import pytest
+
+from workers.ledger import Ledger, waited
+from workers.scoreboard import Scoreboard
+
+
+def test_a_request_is_counted_with_its_time() -> None:
+    slot = Scoreboard(1).slot(1)
+    ledger = Ledger(slot)
+    begun = ledger.begin({"REQUEST_METHOD": "POST", "REQUEST_URI": "/x"})
+    assert slot.snapshot().request_started == begun
+    took = ledger.end(302, 11, True)
+    found = slot.snapshot()
+    assert (found.last_duration, found.last_status, found.sent) == (took, 302, 11)
+    assert [kind for kind in found.counters.answers() if kind[2]] == [("POST", "3xx", 1)]
+
+
+def test_memory_is_looked_at_now_and_then() -> None:
+    slot = Scoreboard(1).slot(1)
+    ledger = Ledger(slot)
+    ledger.begin({})
+    ledger.end(200, 0, True)
+    found = slot.snapshot()
+    assert found.resident > found.proportional >= found.private > 0
+
+
+@pytest.mark.parametrize(
+    ("since", "wait"),
+    [
+        ("t=1700000000.25", 1.75),
+        ("1700000000.25", 1.75),
+        ("t=1700000000250", 1.75),
+        ("t=1700000000250000", 1.75),
+        ("t=1700000002.5", None),
+        ("t=1", None),
+        ("", None),
+        ("t=", None),
+        ("nan", None),
+        ("-inf", None),
+        ("1" * 100_000, None),
+    ],
+)
+def test_since_when_a_request_waits(since: str, wait: float | None) -> None:
+    found = waited(since, now=1700000002.0)
+    assert found == (None if wait is None else pytest.approx(wait * 1e9))

@@ -1,0 +1,86 @@
+"""What a worker notes of each request that it answers: in its slot of the scoreboard."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Optional
+
+from workers.recycling import resident_memory, shares_of_memory
+from workers.scoreboard import Slot
+
+#: Seconds between two looks at this process's memory. One at its size is cheap; one at what is shared
+#: takes some milliseconds.
+SIZE_AGAIN = 1.0
+SHARES_AGAIN = 10.0
+#: A wait above this (an hour) is a mistake in who says when it began, such as a wrong clock.
+LONGEST_WAIT = 3600 * 10**9
+
+
+class Ledger:
+    """One worker's. Times are in nanoseconds on the monotonic clock."""
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+        self._params: Mapping[str, str] = {}
+        self._begun = 0
+        self._work = 0
+        self._size_at = 0.0
+        self._shares_at = 0.0
+        self._shares = (0, 0)
+
+    def begin(self, params: Mapping[str, str]) -> int:
+        """A request is taken up; when that was."""
+        self._params = params
+        self._work = time.process_time_ns()
+        self._begun = now = time.monotonic_ns()
+        self._slot.begin(now, params)
+        since = params.get("HTTP_X_REQUEST_START")
+        if since is not None:
+            wait = waited(since, time.time())
+            if wait is not None:
+                self._slot.waited(wait)
+        return now
+
+    def end(self, status: int, sent: int, whole: bool) -> int:
+        """It has been answered: with a body of so many bytes; how long it took."""
+        took = time.monotonic_ns() - self._begun
+        work = time.process_time_ns() - self._work
+        method = self._params.get("REQUEST_METHOD", "")
+        self._slot.end(method, status, sent, took, work, whole)
+        if self._begun >= self._size_at:
+            self.measure_memory()
+        return took
+
+    def measure_memory(self) -> None:
+        """How much this process has now, as far as /proc says."""
+        now = time.monotonic()
+        pid = os.getpid()
+        self._size_at = (now + SIZE_AGAIN) * 1e9
+        try:
+            if now >= self._shares_at:
+                self._shares_at = now + SHARES_AGAIN
+                self._shares = shares_of_memory(pid)
+            resident = resident_memory(pid)
+        except (OSError, ValueError, IndexError):
+            return  # there is no /proc behind --chroot
+        self._slot.memory(resident, *self._shares)
+
+
+def waited(since: str, now: float) -> Optional[int]:
+    """How long ago a web server has got the request, by the header X-Request-Start: "t=" and seconds,
+    milli- or microseconds since 1970, as nginx's $msec, Apache's %t and routers have it; nanoseconds.
+
+    None for what cannot be so. Whoever can set the header can only spoil this figure.
+    """
+    text = since[2:] if since.startswith("t=") else since
+    try:
+        moment = float(text)
+    except ValueError:
+        return None
+    for unit in (1, 1e3, 1e6):
+        wait = now - moment / unit
+        if 0 <= wait * 1e9 <= LONGEST_WAIT:
+            return int(wait * 1e9)
+    return None
