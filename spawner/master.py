@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import os
 import selectors
@@ -23,7 +24,7 @@ from spawner.controlpath import default_control_path
 from spawner.daemon import Launcher, PidFile, daemonize
 from spawner.lifecycle import Action, Event, Lifecycle, State
 from spawner.settings import Settings
-from spawner.supervisor import KILL_AFTER, Supervisor
+from spawner.supervisor import KILL_AFTER, Reloaded, Supervisor
 from spawner.watch import Watcher
 from spawner.workplace import SCOREBOARD_SLOTS, Workplace, open_workplace
 from workers import prctl
@@ -181,11 +182,13 @@ class Master:
 
     def _watch(self, settings: Settings) -> None:
         """Before the application is loaded: what changes while it loads is a change."""
-        self._watchers.pop(settings.name, None)
+        before = self._watchers.pop(settings.name, None)
         if settings.watch:
             from spawner import watchlist  # only who watches pays for what it imports
 
-            self._watchers[settings.name] = watchlist.watcher(settings)
+            self._watchers[settings.name] = watcher = watchlist.watcher(settings)
+            if before is not None:
+                watcher.follow(before)
 
     def _look_for_changes(self) -> None:
         for name, watcher in list(self._watchers.items()):
@@ -386,18 +389,31 @@ class Master:
         self, settings: Settings, done: Callable[[str, Optional[BootError]], None]
     ) -> None:
         name = settings.name
-        self._watch(settings)
         pool = self.pools.get(name)
+        loaded: Reloaded = functools.partial(done, name)
         try:
             if pool is None:
                 self._add_pool(settings)
-                done(name, None)
+                loaded(None)
             else:
+                loaded = self._watch_reload(settings, loaded)
                 workplace = open_workplace(settings, self._label(settings), pool.workplace)
-                pool.reload(workplace, lambda failure: done(name, failure))
+                pool.reload(workplace, loaded)
         except BootError as error:
             log.error("reload of the pool %s failed: %s", name, error)
-            done(name, error)
+            loaded(error)
+
+    def _watch_reload(self, settings: Settings, done: Reloaded) -> Reloaded:
+        """Watch what is about to be loaded; ``done``, which tells the watcher too."""
+        self._watch(settings)
+        watcher = self._watchers.get(settings.name)
+
+        def loaded(failure: Optional[BootError]) -> None:
+            if watcher is not None:
+                watcher.loaded()
+            done(failure)
+
+        return loaded
 
     # -- the process -----------------------------------------------------------------------------
 

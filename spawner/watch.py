@@ -22,6 +22,10 @@ INTERVAL = 1.0
 #: Seconds without a further change after which a change counts: who installs a plugin writes many
 #: files, and an application loaded in the middle of that would be neither the old nor the new one.
 QUIET = 1.0
+#: What changes while the application loads, or so many seconds later, it may have changed itself.
+ECHO = 5.0
+#: The longest that such a change has to be quiet; what is wrong then is in the log.
+LONGEST_QUIET = 3600.0
 
 # What one look costs at most, whatever somebody puts into a folder or makes plugins_dir point to:
 # about 50 ms. A site with 1,000 plugins stays below it.
@@ -142,18 +146,38 @@ class Watcher:
 
     What is there when it is made counts as known, so make it, or call reset(), before the
     application is loaded: what changes while it loads is a change. ``clock`` is monotonic.
+
+    An application that writes to what is watched whenever it is loaded would be loaded for ever: such
+    a change has to be quiet for twice as long each time that one follows another. Who edits a file
+    does so later, and waits QUIET seconds only.
     """
 
     def __init__(self, *sources: Source, clock: Callable[[], float] = time.monotonic) -> None:
         self._sources = sources
         self._clock = clock
         self._complained = False
+        #: How many changes in a row may be the application's own, that which waits now among them.
+        self._echoes = 0
+        self._echo_waits = False
+        #: When the application had been loaded, as far as this is told: infinity while it loads.
+        self._loaded_at = float("-inf")
         self.reset()
+
+    def follow(self, before: Watcher) -> None:
+        """Take the place of ``before``, because the application is being loaded anew: changed() finds
+        nothing until loaded() says that it has been."""
+        self._echoes = before._echoes
+        self._loaded_at = float("inf")
+
+    def loaded(self) -> None:
+        """The application has been loaded, or cannot be."""
+        self._loaded_at = self._clock()
 
     def reset(self) -> None:
         """What is there now is known: whoever calls this loads it."""
         self._known = self._latest = self._look()
         self._changed_at = float("-inf")
+        self._quiet = QUIET
         self._next_look = self._clock() + INTERVAL
 
     def next_deadline(self) -> float:
@@ -172,14 +196,31 @@ class Watcher:
         self._next_look = now + INTERVAL
         latest = self._look()
         if latest != self._latest:
+            self._judge(differences(self._latest, latest), now)
             self._latest = latest
             self._changed_at = now
             return []
-        if latest == self._known or now < self._changed_at + QUIET:
+        if latest == self._known or now < self._changed_at + self._quiet:
+            return []
+        if self._loaded_at == float("inf"):
             return []
         names = differences(self._known, latest)
         self._known = latest
+        self._echo_waits = False
         return names
+
+    def _judge(self, names: list[str], now: float) -> None:
+        """Whose change is it, and how long does it have to be quiet?"""
+        if now > self._loaded_at + ECHO:
+            self._echoes, self._echo_waits, self._quiet = 0, False, QUIET
+        elif not self._echo_waits:
+            self._echoes += 1
+            self._echo_waits = True
+            self._quiet = min(QUIET * 2.0**self._echoes, LONGEST_QUIET)
+            _log.warning(
+                "%s has changed while the application was being loaded, or just after: it is loaded"
+                " again once nothing changes for %.0f s", ", ".join(names[:3]), self._quiet,
+            )  # fmt: skip
 
     def _look(self) -> Fingerprint:
         look = Look()

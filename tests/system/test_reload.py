@@ -189,6 +189,16 @@ def test_a_change_is_noticed(spawn: Spawner, tmp_path: Path) -> None:
     assert pool.stop() == 0
 
 
+def test_what_writes_to_itself_is_not_loaded_for_ever(spawn: Spawner, tmp_path: Path) -> None:
+    restless = VERSIONED + "\nopen(__file__, 'a').write('#')\n"
+    (tmp_path / "versioned.py").write_text(restless)
+    pool = spawn("-n", 1, "--app", "versioned:application", "--watch", cwd=tmp_path)
+    for seconds in (2, 4):
+        pool.wait_for_line(f"versioned.py has changed while .*: .* nothing changes for {seconds} s")
+    get(pool, "/echo")
+    assert pool.stop() == 0
+
+
 def test_trac_ini_is_watched(spawn: Spawner, own_env: Path) -> None:
     pool = spawn("-n", 1, "--env", own_env, "--watch")
     assert "<title>" in get(pool, "/about")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from spawner import watchlist
-from spawner.watch import Fingerprint, Look, Source, Watcher, differences
+from spawner.watch import LONGEST_QUIET, Fingerprint, Look, Source, Watcher, differences
 
 
 class Clock:
@@ -137,6 +137,92 @@ def test_after_a_reset_what_is_there_is_known(clock: Clock) -> None:
     disk.found["a"] = 3
     clock.now += 1.0
     watcher.changed()
+    clock.now += 1.0
+    assert watcher.changed() == ["a"]
+
+
+def quiet_seconds(watcher: Watcher, clock: Clock) -> float:
+    """How long a change that is there now has to wait, from the look that finds it."""
+    clock.now += 1.0
+    assert watcher.changed() == []
+    found = clock.now
+    while not watcher.changed():
+        clock.now += 1.0
+    return clock.now - found
+
+
+def reloading(before: Watcher, disk: Disk, clock: Clock) -> Watcher:
+    watcher = Watcher(disk, clock=clock)
+    watcher.follow(before)
+    return watcher
+
+
+def test_what_loading_itself_changes_waits_longer_and_longer(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = Disk(ini=1)
+    watcher = Watcher(disk, clock=clock)
+    disk.found["ini"] += 1
+    waits = [quiet_seconds(watcher, clock)]
+    for _ in range(16):
+        watcher = reloading(watcher, disk, clock)
+        disk.found["ini"] += 1
+        watcher.loaded()
+        waits.append(quiet_seconds(watcher, clock))
+    assert waits[:5] == [1.0, 2.0, 4.0, 8.0, 16.0]
+    assert waits[-1] == LONGEST_QUIET == max(waits)
+    assert len(caplog.messages) == 16
+    assert caplog.messages[1].startswith("ini has changed while the application was being loaded")
+    # It has learned better.
+    watcher = reloading(watcher, disk, clock)
+    watcher.loaded()
+    clock.now += 60.0
+    disk.found["ini"] += 1
+    assert quiet_seconds(watcher, clock) == 1.0
+    assert len(caplog.messages) == 16
+
+
+def test_workers_that_change_something_when_they_start_count_as_well(clock: Clock) -> None:
+    disk = Disk(ini=1)
+    watcher = reloading(Watcher(disk, clock=clock), disk, clock)
+    watcher.loaded()
+    for _ in range(4):
+        clock.now += 1.0
+        disk.found["ini"] += 1
+        assert watcher.changed() == []
+    clock.now += 1.0
+    assert watcher.changed() == []
+    clock.now += 1.0
+    assert watcher.changed() == ["ini"]  # one echo, however often it was written
+
+
+def test_an_edit_is_seen_soon_while_an_echo_waits(clock: Clock) -> None:
+    disk = Disk(ini=1, plugin=1)
+    watcher = Watcher(disk, clock=clock)
+    for _ in range(6):
+        watcher = reloading(watcher, disk, clock)
+        disk.found["ini"] += 1
+        watcher.loaded()
+        clock.now += 1.0
+        assert watcher.changed() == []
+    clock.now += 5.0
+    assert watcher.changed() == []
+    disk.found["plugin"] += 1
+    assert quiet_seconds(watcher, clock) == 1.0
+    watcher = reloading(watcher, disk, clock)
+    disk.found["ini"] += 1
+    watcher.loaded()
+    assert quiet_seconds(watcher, clock) == 2.0  # and it begins anew
+
+
+def test_one_loading_does_not_overtake_another(clock: Clock) -> None:
+    disk = Disk(a=1)
+    watcher = reloading(Watcher(disk, clock=clock), disk, clock)
+    disk.found["a"] += 1
+    for _ in range(30):
+        clock.now += 1.0
+        assert watcher.changed() == []
+    watcher.loaded()
     clock.now += 1.0
     assert watcher.changed() == ["a"]
 
