@@ -1,4 +1,4 @@
-"""A question to a running master: one verb over its control socket, one answer."""
+"""Questions to a running master, over its control socket, and to its pools, as a web server."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ import time
 from typing import Any, Optional
 
 from spawner import controlpath, wire
+from spawner.addresses import Address
+from spawner.status import PoolStatus
 from workers.errors import BootError
 from workers.fastcgi import client
+from workers.fastcgi.connection import PeerClosed
+from workers.fastcgi.records import RemoteProtocolError
 
 #: They are the same from Python 3.10 on.
 TIMEOUTS = (TimeoutError, socket.timeout)
@@ -90,3 +94,38 @@ def _owner(path: str) -> str:
         return pwd.getpwuid(os.stat(path).st_uid).pw_name
     except (OSError, KeyError):
         return "its owner"
+
+
+# -- the pools ---------------------------------------------------------------------------------
+
+
+def occupation(pool: PoolStatus) -> str:
+    """What keeps a pool from answering, as far as its status tells."""
+    states = [worker["state"] for worker in pool["workers"]]
+    if not states:
+        return "there are no workers"
+    if set(states) == {"busy"}:
+        return f"all {len(states)} workers were busy"
+    return f"{states.count('busy')} of {len(states)} workers were busy"
+
+
+def fastcgi_address(address: Address) -> client.Address:
+    """As the FastCGI client takes it; not of a descriptor."""
+    name = {"unix": address.path, "abstract": "@" + address.path}.get(address.kind)
+    return name or (address.host, address.port)
+
+
+def knock(address: Address, timeout: float) -> None:
+    """Have a worker answer a FastCGI management request. Raises OSError, RemoteProtocolError."""
+    deadline = time.monotonic() + timeout
+    connection = client.ClientConnection()
+    with client.connect(fastcgi_address(address), timeout) as sock:
+        sock.sendall(connection.get_values(["FCGI_MAX_CONNS"]))
+        while True:
+            event = connection.next_event()
+            if isinstance(event, client.Values):
+                return
+            if isinstance(event, PeerClosed):
+                raise RemoteProtocolError("closed the connection without an answer")
+            sock.settimeout(max(deadline - time.monotonic(), 0.001))
+            connection.receive_data(sock.recv(65536))

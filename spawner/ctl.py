@@ -8,19 +8,17 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Any, List, NoReturn, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 import click
 
 from spawner import __version__, report, verbs, wire
-from spawner.addresses import Address, parse_address
-from spawner.asking import TIMEOUTS, ask, find_control
+from spawner.addresses import parse_address
+from spawner.asking import TIMEOUTS, ask, find_control, knock, occupation
 from spawner.status import Pong, PoolStatus, Status
 from spawner.values import timeout as parse_timeout
 from spawner.verbs import VERBS, Verb
 from workers.errors import BootError
-from workers.fastcgi import client
-from workers.fastcgi.connection import PeerClosed
 from workers.fastcgi.records import RemoteProtocolError
 
 PROGRAM = "trac-spawnctl"
@@ -52,6 +50,9 @@ class Order:
     verb: Verb
     arguments: dict[str, str]
     options: Options = field(default_factory=Options)
+    #: Of the verb's own options, those that were given.
+    own: dict[str, str] = field(default_factory=dict)
+    rest: Tuple[str, ...] = ()
 
     @property
     def patience(self) -> float:
@@ -78,6 +79,18 @@ def _options(patience: str) -> List[click.Parameter]:
     ]
 
 
+def _own_options(verb: Verb) -> List[click.Parameter]:
+    return [
+        click.Option(
+            [f"--{one.name}", *filter(None, [one.flag])],
+            metavar=one.metavar,
+            type=click.Path() if one.metavar in ("FILE", "DIR") else str,
+            help=one.help,
+        )
+        for one in verb.options
+    ]
+
+
 class _VerbCommand(click.Command):
     """One row of the table as a command of click's."""
 
@@ -87,23 +100,33 @@ class _VerbCommand(click.Command):
             click.Argument([argument.name], required=argument.required, metavar=argument.shown)
             for argument in verb.arguments
         ]
+        if verb.rest:
+            rest = click.Argument(["rest"], nargs=-1, metavar=f"[-- {verb.rest}...]", required=False)
+            arguments.append(rest)
         # The -2 of "scale trac -2" looks like an option. Only there, or typing errors would pass.
         lenient = any(argument.name == "workers" for argument in verb.arguments)
         super().__init__(
             verb.name,
-            params=arguments + _options(f"{verb.patience:g}s"),
+            params=arguments + _own_options(verb) + _options(f"{verb.patience:g}s"),
             callback=self._understand,
             help=verb.help,
             context_settings={**HELP_OPTIONS, "ignore_unknown_options": lenient},
         )
 
     def _understand(
-        self, control: Optional[str], as_json: bool, timeout: Optional[str], **given: Optional[str]
+        self,
+        control: Optional[str],
+        as_json: bool,
+        timeout: Optional[str],
+        rest: Tuple[str, ...] = (),
+        **given: Optional[str],
     ) -> Order:
         options = click.get_current_context().obj
         options.update(control, as_json, timeout)
+        named = {one.name: given.pop(one.name.replace("-", "_")) for one in self.verb.options}
+        own = {name: value for name, value in named.items() if value is not None}
         try:
-            return Order(self.verb, verbs.check_arguments(self.verb, given), options)
+            return Order(self.verb, verbs.check_arguments(self.verb, given), options, own, rest)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
 
@@ -197,37 +220,39 @@ def _ping(pool: PoolStatus, address: str, timeout: float) -> Pong:
     try:
         knock(parse_address(address), timeout)
     except TIMEOUTS:
-        error = f"no answer within {timeout:g} seconds: {_occupation(pool)}"
+        error = f"no answer within {timeout:g} seconds: {occupation(pool)}"
     except (OSError, ValueError, RemoteProtocolError) as problem:
         error = getattr(problem, "strerror", None) or str(problem)
     answer = None if error else time.monotonic() - start
     return {"pool": pool["name"], "address": address, "answer_s": answer, "error": error}
 
 
-def _occupation(pool: PoolStatus) -> str:
-    states = [worker["state"] for worker in pool["workers"]]
-    if not states:
-        return "there are no workers"
-    if set(states) == {"busy"}:
-        return f"all {len(states)} workers were busy"
-    return f"{states.count('busy')} of {len(states)} workers were busy"
+# -- each verb's result and exit status ----------------------------------------------------------
 
 
-def knock(address: Address, timeout: float) -> None:
-    """Have a worker answer a FastCGI management request. Raises OSError, RemoteProtocolError."""
-    deadline = time.monotonic() + timeout
-    name = {"unix": address.path, "abstract": "@" + address.path}.get(address.kind)
-    connection = client.ClientConnection()
-    with client.connect(name or (address.host, address.port), timeout) as sock:
-        sock.sendall(connection.get_values(["FCGI_MAX_CONNS"]))
-        while True:
-            event = connection.next_event()
-            if isinstance(event, client.Values):
-                return
-            if isinstance(event, PeerClosed):
-                raise RemoteProtocolError("closed the connection without an answer")
-            sock.settimeout(max(deadline - time.monotonic(), 0.001))
-            connection.receive_data(sock.recv(65536))
+def _ask(order: Order) -> Tuple[Any, int]:
+    path = find_control(order.options.control)
+    return ask(path, order.verb.name, order.arguments, order.patience), os.EX_OK
+
+
+def _ping_all(order: Order) -> Tuple[Any, int]:
+    result = ping(find_control(order.options.control), order.patience)
+    answered = all(pong["error"] is None for pong in result["addresses"])
+    return result, os.EX_OK if answered and result["addresses"] else os.EX_UNAVAILABLE
+
+
+def _examine(order: Order) -> Tuple[Any, int]:
+    # Only here: the other verbs need nothing of all that it looks at.
+    from spawner.doctor import examination, site
+
+    own = {name.replace("-", "_"): value for name, value in order.own.items()}
+    file = own.pop("config", None)
+    wish = site.Wish(**own, timeout=order.patience)
+    return examination.run(wish, order.options.control, file, order.rest)
+
+
+#: What the command finds out by itself.
+_LOCAL: Mapping[str, Callable[[Order], Tuple[Any, int]]] = {"ping": _ping_all, "doctor": _examine}
 
 
 # -- the program ---------------------------------------------------------------------------------
@@ -235,14 +260,7 @@ def knock(address: Address, timeout: float) -> None:
 
 def carry_out(order: Order) -> int:
     """The exit status. Raises BootError."""
-    path = find_control(order.options.control)
-    if order.verb.local:
-        result: Any = ping(path, order.patience)
-        answered = all(pong["error"] is None for pong in result["addresses"])
-        status = os.EX_OK if answered and result["addresses"] else os.EX_UNAVAILABLE
-    else:
-        result = ask(path, order.verb.name, order.arguments, order.patience)
-        status = os.EX_OK
+    result, status = _LOCAL.get(order.verb.name, _ask)(order)
     if order.options.as_json:
         sys.stdout.write(wire.success(result).decode())
         return status

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
+from spawner.doctor import report as doctor_report
 from spawner.status import (
     Config,
     Death,
@@ -160,6 +161,7 @@ REPORTS: Mapping[str, Callable[[Any], Lines]] = {
     "resume": _of_pools("resumed"),
     "config": config,
     "last-deaths": last_deaths,
+    "doctor": doctor_report.lines,
 }
 
 

@@ -11,6 +11,7 @@ import socket
 from typing import Dict, List, Mapping, Optional, TypedDict
 
 from spawner.addresses import Address
+from spawner.doctor.finding import Diagnosis
 
 
 class MasterStatus(TypedDict):
@@ -157,6 +158,7 @@ ANSWERS: Mapping[str, type] = {
     "resume": Pools,
     "config": Config,
     "last-deaths": LastDeaths,
+    "doctor": Diagnosis,
 }
 
 

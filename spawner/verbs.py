@@ -56,11 +56,22 @@ class Argument:
 
 
 @dataclass(frozen=True)
+class VerbOption:
+    """An option of one verb of the command, with a value; ``flag`` is a short form of it."""
+
+    name: str
+    metavar: str
+    help: str
+    flag: str = ""
+
+
+@dataclass(frozen=True)
 class Verb:
     """``changes``: it is an order, not a question, so the master logs who gave it.
 
     ``patience`` is how long the command waits for the answer, in seconds, unless told otherwise.
-    ``local`` is a verb of the command only: it asks the master for another one, ``status``.
+    ``local`` is a verb of the command only, which asks the master for others, such as ``status``.
+    Only such a verb can have ``options``, and with ``rest`` any more words behind them.
     """
 
     name: str
@@ -69,10 +80,14 @@ class Verb:
     changes: bool = False
     patience: float = AT_ONCE
     local: bool = False
+    options: tuple[VerbOption, ...] = ()
+    rest: str = ""
 
     @property
     def synopsis(self) -> str:
-        return " ".join((self.name, *(argument.shown for argument in self.arguments)))
+        shown = [argument.shown for argument in self.arguments]
+        rest = [f"[-- {self.rest}...]"] if self.rest else []
+        return " ".join((self.name, *shown, *rest))
 
 
 _ONE_POOL = Argument("pool", True, "the name of the pool", _pool)
@@ -119,6 +134,17 @@ VERBS: tuple[Verb, ...] = (
     Verb("resume", "Start the workers again after a pause.", (_ANY_POOL,), changes=True),
     Verb("config", "Show the settings in effect and where each came from."),
     Verb("last-deaths", "Show how the workers that died last came to their end.", (_ANY_POOL,)),
+    Verb(
+        "doctor",
+        "Look at the whole site, and say what is wrong and what mends it.",
+        local=True,
+        options=(
+            VerbOption("url", "URL", "The site as visitors know it, to look at it through the web server."),
+            VerbOption("config", "FILE", "Settings of trac-spawn, instead of asking the master.", "-f"),
+            VerbOption("web-user", "USER", "The user that the web server runs as."),
+        ),
+        rest="OPTION",
+    ),
 )
 
 BY_NAME: Mapping[str, Verb] = {verb.name: verb for verb in VERBS}

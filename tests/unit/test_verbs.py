@@ -64,7 +64,7 @@ def test_the_manual_is_clean() -> None:
 def test_the_manual_has_every_verb_with_its_arguments(manual: Dict[str, str]) -> None:
     listed = re.findall(r"^     (\S.*)$", manual["VERBS"], re.MULTILINE)[1:]
     # Short ones share their line with the beginning of the text.
-    shown = [line.partition("  ")[0].replace(" | ", "|") for line in listed]
+    shown = [line.partition("  ")[0].replace(" | ", "|").replace(" ...", "...") for line in listed]
     assert shown == [verb.synopsis.lower() for verb in VERBS]
 
 
@@ -72,6 +72,13 @@ def test_the_manual_has_every_option(capsys: pytest.CaptureFixture[str], manual:
     options = set(re.findall(r"(?<!\S)--?[a-z]+", help_of(capsys)))
     assert {"-s", "--control", "--json", "--timeout", "-h"} <= options
     assert options <= set(re.findall(r"(?<!\S)--?[a-z]+", manual["OPTIONS"]))
+
+
+@BY_NAME
+def test_the_manual_has_every_option_of_a_verb(manual: Dict[str, str], verb: Verb) -> None:
+    options = {word for one in verb.options for word in (f"--{one.name}", one.flag) if word}
+    section = manual.get(verb.name.upper(), "")
+    assert options <= set(re.findall(r"(?<!\S)--?[a-z-]+", section))
 
 
 def test_the_manual_has_the_numbers(manual: Dict[str, str]) -> None:
@@ -113,7 +120,7 @@ def test_a_shape_and_a_report_for_each_verb() -> None:
     names = [verb.name for verb in VERBS]
     assert list(status.ANSWERS) == names
     assert list(report.REPORTS) == names
-    assert set(names) - set(verbs.ON_THE_WIRE) == {"ping"}
+    assert set(names) - set(verbs.ON_THE_WIRE) == {"ping", "doctor"}
 
 
 # Arguments

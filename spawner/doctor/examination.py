@@ -1,0 +1,155 @@
+"""The whole of it: from a command line to a diagnosis."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import List, Optional, Tuple
+
+from spawner import asking, cli, verbs
+from spawner.addresses import Address
+from spawner.configuration import Configuration
+from spawner.controlpath import default_control_path
+from spawner.doctor import answering, limits, sockets
+from spawner.doctor.account import account_of
+from spawner.doctor.finding import Diagnosis, Finding, Findings, worst
+from spawner.doctor.site import Site, Wish, settings_of_master
+from spawner.doctor.webservers import likely_user, running_web_servers
+from spawner.settings import Settings
+from spawner.status import Status
+from workers.errors import BootError
+
+
+@dataclass
+class Examination:
+    """Collects what the parts find; one that may not look is left out, with the reason."""
+
+    findings: List[Finding] = field(default_factory=list)
+    looked_at: List[str] = field(default_factory=list)
+    left_out: List[str] = field(default_factory=list)
+
+    def look_at(self, what: str, findings: Findings) -> Sequence[Finding]:
+        """What is found, which is also kept."""
+        found: List[Finding] = []
+        try:
+            found += findings
+        except PermissionError as refused:
+            self.left_out.append(f"{what}: {refused.strerror}: {refused.filename}; ask as root")
+        else:
+            self.looked_at.append(what)
+        self.findings += found
+        return found
+
+    def diagnosis(self) -> Diagnosis:
+        # Two pools with the same mistake in common have one finding of it.
+        ordered = sorted(dict.fromkeys(self.findings), key=lambda one: -one.severity)
+        return {
+            "findings": [
+                {
+                    "severity": str(one.severity),
+                    "name": one.name,
+                    "what": one.what,
+                    "why": one.why,
+                    "mend": one.mend,
+                }
+                for one in ordered
+            ],
+            "looked_at": self.looked_at,
+            "left_out": self.left_out,
+        }
+
+
+def run(
+    wish: Wish, control: Optional[str], file: Optional[str], options: Sequence[str]
+) -> Tuple[Diagnosis, int]:
+    """The diagnosis and the exit status. Raises BootError when there is nothing to examine."""
+    site = _site(wish, control, file, options)
+    examination = examine(site)
+    return examination.diagnosis(), worst(examination.findings)
+
+
+# -- the site ------------------------------------------------------------------------------------
+
+
+def _site(wish: Wish, control: Optional[str], file: Optional[str], options: Sequence[str]) -> Site:
+    pools: Tuple[Settings, ...] = ()
+    status: Optional[Status] = None
+    if file is not None or options:
+        configuration = _read(([] if file is None else ["-f", file]) + list(options))
+        pools = configuration.pools
+        status = _status_of(control or _control_of(configuration.master), pools)
+    else:
+        try:
+            path = asking.find_control(control)
+            status = asking.ask(path, "status", {}, verbs.AT_ONCE)
+            pools = settings_of_master(asking.ask(path, "config", {}, verbs.AT_ONCE)["settings"])
+        except BootError as error:
+            raise _nothing_known(error) from error
+    servers = running_web_servers()
+    given = wish.web_user
+    return Site(
+        wish,
+        pools,
+        status,
+        likely_user(servers) if given is None else account_of(given),
+        servers,
+    )
+
+
+def _read(options: Sequence[str]) -> Configuration:
+    """Raises BootError and click.ClickException as trac-spawn does."""
+    configuration = cli.command.main(list(options), prog_name=cli.PROGRAM, standalone_mode=False)
+    if not isinstance(configuration, Configuration):
+        raise BootError("only the settings of trac-spawn can stand behind --", os.EX_USAGE)
+    return configuration
+
+
+def _control_of(master: Settings) -> Optional[str]:
+    return os.environ.get("TRAC_SPAWN_CONTROL") or master.control or default_control_path(master)
+
+
+def _status_of(path: Optional[str], pools: Iterable[Settings]) -> Optional[Status]:
+    """Of the master whose settings these are, if it runs."""
+    if path is None or not os.path.exists(path):
+        return None
+    try:
+        status: Status = asking.ask(os.path.abspath(path), "status", {}, verbs.AT_ONCE)
+    except BootError:
+        return None
+    told = {address["address"] for pool in status["pools"] for address in pool["addresses"]}
+    wanted = {str(address) for pool in pools for address in pool.listeners()}
+    return status if told & wanted else None
+
+
+def _nothing_known(error: BootError) -> BootError:
+    return BootError(
+        f"{error}. Without a master, say what to look at: -f FILE, or the options of trac-spawn "
+        "behind --",
+        error.exit_code,
+    )
+
+
+# -- looking -------------------------------------------------------------------------------------
+
+
+def examine(site: Site) -> Examination:
+    examination = Examination()
+    if site.web_user is None:
+        examination.left_out.append("the rights of the web server: say its user with --web-user")
+    for pool in site.pools:
+        for address in site.addresses(pool):
+            _look_at_address(examination, address, pool, site)
+        examination.look_at(f"{site.named(pool)}limits", limits.examine_limits(pool, site))
+    return examination
+
+
+def _look_at_address(examination: Examination, address: Address, pool: Settings, site: Site) -> None:
+    if address.kind == "unix":
+        found = examination.look_at(str(address), sockets.examine_socket(address.path, pool, site))
+        if any(one.name in sockets.CLOSED for one in found):
+            return
+    url = site.wish.url or pool.base_url
+    if url is None and pool.app is None:
+        examination.left_out.append(f"a page of {address}: say the site's address with --url")
+    examination.look_at(f"answers of {address}", answering.examine_answers(address, pool, site, url))

@@ -1,0 +1,103 @@
+"""What is to be examined: the pools' settings, and what the master and the caller say besides."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional, Tuple
+from urllib.parse import urlsplit
+
+from spawner import layers
+from spawner.addresses import Address, parse_address
+from spawner.doctor.account import Account, account_of, current_account
+from spawner.doctor.webservers import WebServer
+from spawner.layers import Given, Layer
+from spawner.setting import Rank, Source
+from spawner.settings import DEFAULT_POOL, SETTINGS, Settings
+from spawner.status import PoolStatus, SettingStatus, Status
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the caller says. ``timeout`` is for one request or process, in seconds."""
+
+    url: Optional[str] = None
+    web_user: Optional[str] = None
+    timeout: float = 10.0
+
+
+@dataclass(frozen=True)
+class Site:
+    """``pools`` is empty when neither a master nor the caller has told the settings."""
+
+    wish: Wish
+    pools: Tuple[Settings, ...] = ()
+    status: Optional[Status] = None
+    web_user: Optional[Account] = None
+    web_servers: Sequence[WebServer] = field(default=())
+
+    @property
+    def master_pid(self) -> Optional[int]:
+        return None if self.status is None else self.status["master"]["pid"]
+
+    def running(self, pool: Settings) -> Optional[PoolStatus]:
+        """What the master says of the pool."""
+        pools = self.status["pools"] if self.status is not None else []
+        return next((one for one in pools if one["name"] == pool.name), None)
+
+    def addresses(self, pool: Settings) -> Tuple[Address, ...]:
+        """Where the pool listens: as the master says, which knows of inherited descriptors and of
+        ports that the kernel chose; otherwise as the settings say."""
+        running = self.running(pool)
+        if running is not None:
+            return tuple(parse_address(one["address"]) for one in running["addresses"])
+        return tuple(one for one in pool.listeners() if one.kind != "fd")
+
+    def named(self, pool: Settings) -> str:
+        """Before what is said of a pool, where there are several."""
+        return f"pool {pool.name}: " if len(self.pools) > 1 else ""
+
+    @property
+    def prefix(self) -> str:
+        """Where the site is, as the URL says: "/trac", or "" for the root of the host."""
+        return urlsplit(self.wish.url or "").path.rstrip("/")
+
+
+def pool_user(pool: Settings) -> Account:
+    """Whom the application runs as. Raises BootError EX_NOUSER."""
+    if pool.user is None:
+        return current_account()
+    return account_of(pool.user, pool.group)
+
+
+def settings_of_master(rows: Iterable[SettingStatus]) -> Tuple[Settings, ...]:
+    """The pools' settings out of the answer to the verb ``config``. Raises BootError."""
+    known = {setting.file_key: setting for setting in SETTINGS}
+    master: Layer = {}
+    pools: Dict[str, Layer] = {}
+    for row in rows:
+        setting = known.get(row["name"])
+        if setting is None:
+            continue  # of a master that is newer than we are
+        texts = shlex.split(row["value"]) if setting.many else [row["value"]]
+        if row["source"] == "default" and row["value"] == setting.written(setting.default):
+            continue
+        layer = master if row["pool"] is None else pools.setdefault(row["pool"], {})
+        layer[setting.name] = Given(tuple(texts), Source(Rank.COMMAND_LINE, row["source"]))
+    return tuple(
+        dataclasses.replace(layers.parse({**master, **layer}), name=name)
+        for name, layer in (pools or {DEFAULT_POOL: {}}).items()
+    )
+
+
+def environments(pool: Settings, most: int) -> List[str]:
+    """The Trac environments that a pool serves, up to a number. Raises OSError."""
+    if pool.env is not None:
+        return [pool.env]
+    if pool.env_parent_dir is None:
+        return []
+    paths = sorted(os.path.join(pool.env_parent_dir, name) for name in os.listdir(pool.env_parent_dir))
+    return [path for path in paths if os.path.isfile(os.path.join(path, "VERSION"))][:most]
