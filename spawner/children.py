@@ -102,6 +102,8 @@ class WorkerHandle:
     #: What it is told when it is: whether to answer first what is queued.
     farewell: str = "retire"
     born: float = field(default_factory=time.monotonic)
+    #: When it became ready.
+    ready_at: float = float("inf")
     #: When a worker that was told to end at once is killed; None for one that was not.
     kill_at: Optional[float] = None
     #: Told, before anything else, to answer what is queued and then to leave.

@@ -12,6 +12,10 @@ from typing import Generic, Protocol, Sequence, TypeVar
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 30.0
+#: A worker has proved itself once it has answered a request, or been ready for so many seconds.
+SETTLED = 1.0
+#: For visitors who keep killing workers; the same as in s6, which starts nothing more often.
+LONGEST_AFTER_READY = 1.0
 
 
 class WorkerState(Enum):
@@ -62,6 +66,10 @@ def plan(workers: Sequence[Worker], target: int, surge: int) -> Plan[Worker]:
 class Backoff:
     """How long to wait after children that died before they were ready. Times on one monotonic clock."""
 
+    #: So many failures in a row are followed by no delay.
+    free = 0
+    longest = LONGEST_DELAY
+
     def __init__(self) -> None:
         self.failures = 0
         self._last = float("-inf")
@@ -74,7 +82,8 @@ class Backoff:
         of one try must not make the next one wait eight times doubled.
         """
         if born >= self._last:
-            delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self.failures, 16))
+            doublings = min(self.failures - self.free, 16)
+            delay = min(self.longest, FIRST_DELAY * 2.0**doublings) if doublings >= 0 else 0.0
             self.failures += 1
             self._last = now
             self._not_before = now + delay
@@ -88,3 +97,21 @@ class Backoff:
     def remaining(self, now: float) -> float:
         """Seconds until the next try is due; 0 when it is."""
         return max(0.0, self._not_before - now)
+
+
+class CrashLoop(Backoff):
+    """How long to wait after workers that died when they were ready: not at all, unless they go on
+    doing so before they have proved themselves."""
+
+    free = 1
+    longest = LONGEST_AFTER_READY
+
+    def died(self, now: float, born: float, ready: float, requests: int) -> float:
+        """A worker has died that was asked for at ``born``, ready since ``ready`` and had answered so
+        many ``requests``; seconds until it may be replaced."""
+        if requests or now - ready >= SETTLED:
+            self.succeeded()
+            return 0.0
+        if born > self._not_before + SETTLED:
+            self.succeeded()  # it is not the successor of the last one that did so
+        return self.failed(now, born)

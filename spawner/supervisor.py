@@ -17,7 +17,7 @@ from spawner.generation import Generation
 from spawner.lifecycle import Event
 from spawner.limits import TIMED_OUT, Limits
 from spawner.overdue import read_stack
-from spawner.pool import Backoff, WorkerState, plan
+from spawner.pool import Backoff, CrashLoop, WorkerState, plan
 from spawner.settings import Settings
 from spawner.switchboard import Switchboard
 from spawner.template import one_line, reported_failure
@@ -80,6 +80,7 @@ class Supervisor:
         self.recycled: Counter[str] = Counter()
         self._workers: dict[int, WorkerHandle] = {}
         self._backoff = Backoff()
+        self._crash_loop = CrashLoop()
         self._serving = True
         #: Every worker has been ready at once.
         self.was_ready = False
@@ -103,7 +104,7 @@ class Supervisor:
         steps = plan(counted, target, self.workplace.settings.max_surge)
         for worker in steps.retire:
             self._retire(worker)
-        if self._backoff.remaining(time.monotonic()) > 0:
+        if self._delay() > 0:
             return
         if not self._current.without_template and self._current.template is None:
             self._start_template(self._current)
@@ -265,6 +266,7 @@ class Supervisor:
             worker.pid = message["sender"]
         elif message["event"] == "ready" and worker.state is WorkerState.STARTING:
             worker.state = WorkerState.LEAVING if worker.drains else WorkerState.READY
+            worker.ready_at = time.monotonic()
             self._backoff.succeeded()
             for template in self._templates.values():
                 template.proven = template.proven or template.generation == worker.generation
@@ -361,8 +363,15 @@ class Supervisor:
                 slot.requests, f", in the middle of one: {slot.request}" if slot.busy else "",
             )  # fmt: skip
             self.deaths.remember(worker, describe_status(status))
+            if worker.state is WorkerState.READY:
+                self._watch_for_a_loop(worker, slot.requests)
         # At the very end: until here its slot tells what it did last.
         self.workplace.scoreboard.release(worker.number)
+
+    def _watch_for_a_loop(self, worker: WorkerHandle, requests: int) -> None:
+        delay = self._crash_loop.died(time.monotonic(), worker.born, worker.ready_at, requests)
+        if delay and self._serving:
+            log.error("workers die as soon as they are ready; next try in %.1f s", delay)
 
     def _worker_failed(self, worker: WorkerHandle, how: str) -> None:
         self.deaths.remember(worker, how)
@@ -438,6 +447,7 @@ class Supervisor:
         self._current = candidate
         self.paused = False
         self._backoff.succeeded()
+        self._crash_loop.succeeded()
         self.target = candidate.workplace.settings.workers
         self._limits = self._limits_of(candidate.workplace.settings)
         for worker in self._workers.values():
@@ -545,10 +555,15 @@ class Supervisor:
     def next_deadline(self) -> float:
         """When check_clock() is due, on the monotonic clock; infinity when nothing is."""
         deadline = self._limits.next_deadline(self.workers, self._templates.values())
-        now = time.monotonic()
-        if self._serving and self._backoff.remaining(now):
-            deadline = min(deadline, now + self._backoff.remaining(now))
+        delay = self._delay()
+        if self._serving and delay:
+            deadline = min(deadline, time.monotonic() + delay)
         return deadline
+
+    def _delay(self) -> float:
+        """Seconds until a child may be started."""
+        now = time.monotonic()
+        return max(self._backoff.remaining(now), self._crash_loop.remaining(now))
 
     def check_clock(self) -> None:
         """Act on children that are over a limit of time or memory."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from .clients import fcgi_load
-from .pools import Spawner
+from .pools import Pool, Spawner
 from .processes import gone, wait_gone, wait_until
 from .visits import APP, Visit, busy_visit, get, serving_pid
 
@@ -48,6 +49,51 @@ def test_all_workers_at_once(spawn: Spawner) -> None:
         os.kill(pid, signal.SIGKILL)
     get(pool, "/echo")
     wait_until(lambda: len({worker.pid for worker in pool.workers("idle")} - victims) == 4)
+
+
+DOOMED = """
+import os, threading
+from tests.system.apps import application
+
+def doom():
+    if os.path.exists("doomed"):
+        threading.Timer(0.05, os._exit, [1]).start()
+
+os.register_at_fork(after_in_child=doom)
+"""
+
+
+def rounds(pool: Pool) -> int:
+    """How many times at most workers were started, by the delays that the log tells of."""
+    delays = re.findall(r"next try in (.*) s", pool.log)
+    return len(set(delays)) + delays.count("1.0") + 2
+
+
+def test_workers_that_die_when_they_are_ready_are_started_slowly(
+    spawn: Spawner, tmp_path: Path
+) -> None:
+    (tmp_path / "doomed.py").write_text(DOOMED)
+    pool = spawn("-n", 2, "--app", "doomed:application", cwd=tmp_path)
+    (tmp_path / "doomed").touch()
+    for worker in pool.workers():
+        os.kill(worker.pid, signal.SIGKILL)
+    pool.wait_for_line("workers die as soon as they are ready; next try in 0.8 s")
+    started = pool.log.count("exit status 1")
+    (tmp_path / "doomed").unlink()
+    assert started <= 2 * rounds(pool)
+    pool.wait_workers(2, "idle")
+    get(pool, "/echo")
+    assert pool.stop() == 0
+
+
+def test_visitors_who_kill_every_worker_start_them_slowly(spawn: Spawner) -> None:
+    pool = spawn("-n", 2, *APP)
+    with fcgi_load(pool.socket, "/die?id={id}") as load:
+        pool.wait_for_line("workers die as soon as they are ready; next try in 1.0 s")
+        assert load.requests <= 2 * rounds(pool) + load.threads
+    get(pool, "/echo")
+    pool.wait_workers(2, "idle")
+    assert pool.stop() == 0
 
 
 def test_a_killed_template_is_replaced_and_the_workers_serve_on(spawn: Spawner) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spawner.pool import FIRST_DELAY, LONGEST_DELAY, Backoff
+from spawner.pool import FIRST_DELAY, LONGEST_AFTER_READY, LONGEST_DELAY, Backoff, CrashLoop
 
 
 def test_nothing_failed_nothing_to_wait_for() -> None:
@@ -50,3 +50,43 @@ def test_the_wait_runs_out() -> None:
     backoff.failed(10.0, born=10.0)
     assert backoff.remaining(10.0 + FIRST_DELAY) == pytest.approx(0.0, abs=1e-9)
     assert backoff.remaining(99.0) == 0.0
+
+
+# -- workers that die when they are ready --------------------------------------------------------
+
+
+def crashes(crash_loop: CrashLoop, count: int, now: float = 1000.0) -> list[float]:
+    """The delays after workers that live for 10 ms each, started as soon as they may be."""
+    delays = []
+    for _ in range(count):
+        delays.append(crash_loop.died(now + 0.02, born=now, ready=now + 0.01, requests=0))
+        now += 0.02 + delays[-1]
+    return delays
+
+
+def test_one_that_dies_young_is_replaced_at_once_and_its_successors_later_and_later() -> None:
+    delays = crashes(CrashLoop(), 20)
+    assert delays[:6] == pytest.approx([0.0, 0.1, 0.2, 0.4, 0.8, LONGEST_AFTER_READY])
+    assert delays[-1] == LONGEST_AFTER_READY == max(delays)
+
+
+@pytest.mark.parametrize("ready, requests", [(1999.9, 1), (1999.0, 0)], ids=["answered", "lived"])
+def test_who_has_proved_itself_is_replaced_at_once(ready: float, requests: int) -> None:
+    crash_loop = CrashLoop()
+    crashes(crash_loop, 5, 1990.0)
+    assert crash_loop.died(2000.0, born=1995.0, ready=ready, requests=requests) == 0.0
+    assert crash_loop.remaining(2000.0) == 0.0
+    # And so is the next one, whatever it does.
+    assert crash_loop.died(2000.1, born=2000.0, ready=2000.0, requests=0) == 0.0
+
+
+def test_a_young_death_long_after_others_is_no_loop() -> None:
+    crash_loop = CrashLoop()
+    crashes(crash_loop, 5)
+    assert crashes(crash_loop, 2, 2000.0) == pytest.approx([0.0, FIRST_DELAY])
+
+
+def test_workers_killed_together_are_one_death() -> None:
+    crash_loop = CrashLoop()
+    delays = [crash_loop.died(10.0, born=9.5, ready=9.6, requests=0) for _ in range(8)]
+    assert delays == [0.0] * 8
