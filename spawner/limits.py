@@ -46,6 +46,8 @@ class Limits:
         self._terminate = terminate
         self._memory = HardMemory(settings.hard_memory)
         self._overdue = Overdue(settings)
+        #: How many requests were found slow.
+        self.slow = 0
         #: Workers that write their stack for the slow log now, and what is known of the request.
         self._shown: list[tuple[WorkerHandle, str]] = []
 
@@ -131,6 +133,7 @@ class Limits:
                 worker.kill_at = now + self._settings.kill_after
                 worker.signal(interruption.END_REQUEST)
             else:
+                self.slow += 1
                 self._shown.append((worker, f"{worker.describe()}: {slot.request}: {age:.1f} s"))
                 worker.signal(interruption.SHOW_STACK)
 

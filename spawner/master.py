@@ -23,6 +23,7 @@ from spawner.control import Control, open_control
 from spawner.controlpath import default_control_path
 from spawner.daemon import Launcher, PidFile, daemonize
 from spawner.lifecycle import Action, Event, Lifecycle, State
+from spawner.sampler import Sampler
 from spawner.settings import Settings
 from spawner.supervisor import KILL_AFTER, Reloaded, Supervisor
 from spawner.watch import Watcher
@@ -109,6 +110,7 @@ class Master:
         #: Of the pools with --watch, by name.
         self._watchers: dict[str, Watcher] = {}
         self._systemd = systemd.Notifier.from_environment()
+        self._sampler = Sampler(self._all_pools)
         self._failure: Optional[BootError] = None
         self._control: Optional[Control] = None
         self._stopped: list[Callable[[], None]] = []
@@ -211,9 +213,9 @@ class Master:
             return None
         return min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
 
-    def _timed(self) -> list[Union[Supervisor, Control, systemd.Notifier]]:
+    def _timed(self) -> list[Union[Supervisor, Control, systemd.Notifier, Sampler]]:
         """Whoever has deadlines of its own."""
-        return [*self._all_pools(), self._systemd, *([self._control] if self._control else [])]
+        return [*self._all_pools(), self._systemd, self._sampler, *([self._control] if self._control else [])]
 
     def _check_clock(self) -> None:
         for one in self._timed():

@@ -23,9 +23,10 @@ LISTENING = "Listening"
 APPLICATION = "Application"
 WORKERS = "Workers"
 REQUESTS = "Requests"
+MONITORING = "Monitoring"
 PRIVILEGES = "Privileges"
 RUNNING = "Running"
-GROUPS = (LISTENING, APPLICATION, WORKERS, REQUESTS, PRIVILEGES, RUNNING)
+GROUPS = (LISTENING, APPLICATION, WORKERS, REQUESTS, MONITORING, PRIVILEGES, RUNNING)
 
 #: Settings that the program does not act upon yet: nobody can give them until they leave this
 #: list. "environment" stands for the env[NAME] lines of a file.
@@ -235,6 +236,18 @@ class Settings:
     slow_log: Optional[str] = _setting(
         REQUESTS, parse=values.path, metavar="FILE", default_text="the ordinary log",
         help="Write what --slow-after finds to this file.",
+    )  # fmt: skip
+
+    status_path: Optional[str] = _setting(
+        MONITORING, parse=values.url_path, metavar="/PATH",
+        help="Answer requests for this path with the pool's status, as php-fpm's status page.",
+    )  # fmt: skip
+    ping_path: Optional[str] = _setting(
+        MONITORING, parse=values.url_path, metavar="/PATH",
+        help="Answer requests for this path with --ping-response.",
+    )  # fmt: skip
+    ping_response: str = _setting(
+        MONITORING, default="pong", metavar="TEXT", help="What --ping-path answers.",
     )  # fmt: skip
 
     user: Optional[str] = _setting(

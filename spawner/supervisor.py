@@ -89,6 +89,7 @@ class Supervisor:
         #: While stopping: connections may be left in the queue, and no worker saw its end yet.
         self._queue_waits = False
         self._limits = self._limits_of(workplace.settings)
+        self._slow_before = 0  # requests, under limits that a reload has replaced
         self._logged_traceback = ""
 
     # -- towards the wanted number ---------------------------------------------------------------
@@ -172,6 +173,11 @@ class Supervisor:
     def workplace(self) -> Workplace:
         """Of the generation that serves."""
         return self._current.workplace
+
+    @property
+    def slow_requests(self) -> int:
+        """That took longer than --slow-after."""
+        return self._slow_before + self._limits.slow
 
     @property
     def ready_workers(self) -> int:
@@ -449,6 +455,7 @@ class Supervisor:
         self._backoff.succeeded()
         self._crash_loop.succeeded()
         self.target = candidate.workplace.settings.workers
+        self._slow_before += self._limits.slow
         self._limits = self._limits_of(candidate.workplace.settings)
         for worker in self._workers.values():
             if worker.generation != candidate.number and not worker.worn:

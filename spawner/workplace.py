@@ -21,6 +21,8 @@ from workers.handoff import Handoff
 from workers.reception import web_servers_from_environment
 from workers.recycling import RecyclingLimits
 from workers.scoreboard import Scoreboard
+from workers.snapshot import PoolGauge
+from workers.statuspages import Page, Pages, ping_page, status_page
 from workers.worker import Worker, WorkerConfig
 
 #: What --clear-env leaves: where programs are found, and who this is.
@@ -49,8 +51,10 @@ def open_workplace(settings: Settings, label: str, before: Optional[Workplace] =
         return replace(
             before, settings=settings, identity=identity, listeners=listeners, label=label
         )
+    scoreboard = Scoreboard(SCOREBOARD_SLOTS)
+    scoreboard.note(PoolGauge.STARTED, time.time_ns())
     return Workplace(
-        settings, identity, listeners, Handoff(), Scoreboard(SCOREBOARD_SLOTS), os.getpid(),
+        settings, identity, listeners, Handoff(), scoreboard, os.getpid(),
         web_servers_from_environment(), label,
     )  # fmt: skip
 
@@ -131,6 +135,7 @@ class Workplace:
             self.web_servers,
             settings.request_timeout,
             -1 if stacks is None else stacks,
+            self._pages(),
         )
         slot = self.scoreboard.slot(number)
         slot.occupy(os.getpid(), generation, time.time_ns())
@@ -143,6 +148,15 @@ class Workplace:
             channel=channel,
             handoff=self.handoff,
         ).run()
+
+    def _pages(self) -> Pages:
+        settings = self.settings
+        pages: dict[str, Page] = {}
+        if settings.status_path is not None:
+            pages[settings.status_path] = status_page(self.scoreboard, settings.name, settings.pm)
+        if settings.ping_path is not None:
+            pages[settings.ping_path] = ping_page(settings.ping_response)
+        return Pages(pages)
 
     def wait_for_adoption(self, parent: int) -> bool:
         """In a process that was forked by ``parent`` to be adopted: True once the master has it.

@@ -18,6 +18,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 
 from workers.snapshot import (
+    ACCEPTED,
     ADDRESS_CEILING,
     ANSWERS,
     BOUNDS,
@@ -119,6 +120,7 @@ class Slot:
         words[_SENT] = 0
         words[_STARTED] = now
         words[_SEQUENCE] += 1
+        words[ACCEPTED] += 1
 
     def sent(self, size: int) -> None:
         """So many bytes of the answer's body have been sent by now."""
@@ -156,6 +158,10 @@ class Slot:
         words[Gauge.RESIDENT_PEAK] = max(resident, words[Gauge.RESIDENT_PEAK])
 
     # -- readers ---------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        return self._words[_STARTED] != 0
 
     def snapshot(self) -> Snapshot:
         before = self._words[_SEQUENCE]

@@ -70,8 +70,8 @@ class PoolGauge(IntEnum):
 GAUGES = 16
 assert len(Gauge) == GAUGES
 #: Counters: numbers of words.
-REQUESTS, BYTES_OUT, BYTES_IN, CPU, DURATION_SUM, WAIT_SUM = range(GAUGES, GAUGES + 6)
-ANSWERS = GAUGES + 6  # by method, then by class
+ACCEPTED, REQUESTS, BYTES_OUT, BYTES_IN, CPU, DURATION_SUM, WAIT_SUM = range(GAUGES, GAUGES + 7)
+ANSWERS = GAUGES + 7  # by method, then by class
 DURATIONS = ANSWERS + len(METHODS) * len(CLASSES)
 WAITS = DURATIONS + _BUCKETS
 COUNTERS = WAITS + _BUCKETS
@@ -126,8 +126,13 @@ class Counters:
         return self.words[number - GAUGES]
 
     @property
+    def accepted(self) -> int:
+        """Requests that were taken up."""
+        return self._word(ACCEPTED)
+
+    @property
     def requests(self) -> int:
-        """Answered, in whatever way."""
+        """Those that were answered, in whatever way."""
         return self._word(REQUESTS)
 
     @property
@@ -167,6 +172,7 @@ class Counters:
     def to_json(self) -> dict[str, Any]:
         """For another master to go on from, which may be of another version."""
         return {
+            "accepted": self.accepted,
             "requests": self.requests,
             "bytes_out": self.bytes_out,
             "bytes_in": self.bytes_in,
@@ -194,7 +200,9 @@ class Counters:
         return cls(tuple(words))
 
 
-_NAMED = {"requests": REQUESTS, "bytes_out": BYTES_OUT, "bytes_in": BYTES_IN, "cpu_ns": CPU}
+_NAMED = {
+    "accepted": ACCEPTED, "requests": REQUESTS, "bytes_out": BYTES_OUT, "bytes_in": BYTES_IN, "cpu_ns": CPU,
+}  # fmt: skip
 
 
 def _histogram_to_json(histogram: Histogram) -> dict[str, Any]:
@@ -314,11 +322,6 @@ class BoardSnapshot:
     @property
     def active(self) -> int:
         return sum(worker.busy for worker in self.workers)
-
-    @property
-    def accepted(self) -> int:
-        """Requests that have been taken up."""
-        return self.totals.requests + self.active
 
     @property
     def resident_peak(self) -> int:

@@ -31,6 +31,7 @@ from workers.reception import Reception
 from workers.recycling import Recycling, RecyclingLimits
 from workers.scoreboard import Slot
 from workers.selector import Selector
+from workers.statuspages import Page, Pages
 from workers.wsgi import Result, respond, server_keys
 
 log = logging.getLogger("trac-spawn")
@@ -69,6 +70,8 @@ class WorkerConfig:
     #: Seconds after which the master ends a request, 0 for never; and where the stack is written.
     request_timeout: float = 0.0
     stacks: int = -1
+    #: What is answered before the application is asked.
+    pages: Pages = field(default_factory=Pages)
 
 
 class Worker:
@@ -306,7 +309,7 @@ class Worker:
         environ = make_environ(connection.params, connection.body, errors, self._environ)
         result = Result(0, 0, False)
         try:
-            result = respond(self._application.call, environ, output, log)
+            result = respond(self._called(connection.params), environ, output, log)
         except RequestTimedOut:
             pass
         except (SystemExit, KeyboardInterrupt) as error:
@@ -320,6 +323,10 @@ class Worker:
             return Result(504, 0, True)
         connection.refuse(BadRequest("500 Internal Server Error", "the application ended itself"))
         return Result(500, 0, True)
+
+    def _called(self, params: dict[str, str]) -> Page:
+        pages = self._config.pages
+        return (pages.find(params) if pages else None) or self._application.call
 
     # -- leaving ---------------------------------------------------------------------------------
 

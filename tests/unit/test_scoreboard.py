@@ -105,7 +105,7 @@ def test_a_request_in_progress_is_accepted_but_not_answered() -> None:
     board.assign(1).occupy(1, 1, 1)
     board.slot(1).begin(1, GET)
     found = board.snapshot()
-    assert (found.active, found.accepted, found.totals.requests) == (1, 1, 0)
+    assert (found.active, found.totals.accepted, found.totals.requests) == (1, 1, 0)
 
 
 def test_the_pools_own_values_are_not_counted() -> None:

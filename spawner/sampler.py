@@ -1,0 +1,65 @@
+"""The master's look at its pools once a second, for whoever shows their status: what only it can see goes
+onto the scoreboard, from where workers and others read it."""
+
+from __future__ import annotations
+
+import time
+from typing import Callable, Iterable
+
+from spawner.listenqueue import queues_of
+from spawner.pool import WorkerState
+from spawner.settings import Settings
+from spawner.supervisor import Supervisor
+from workers.poolstatus import UNKNOWN
+from workers.snapshot import PoolGauge
+
+#: Seconds from one look to the next, as php-fpm has it: peaks between two are not seen.
+INTERVAL = 1.0
+
+
+def wanted(settings: Settings) -> bool:
+    """Whether anybody can see what would be sampled of this pool."""
+    return settings.status_path is not None
+
+
+class Sampler:
+    """Has nothing to do, and no deadline, while no pool's status is to be seen."""
+
+    def __init__(self, pools: Callable[[], Iterable[Supervisor]]) -> None:
+        self._pools = pools
+        self._due = 0.0
+
+    def next_deadline(self) -> float:
+        """When check_clock() is due, on the monotonic clock; infinity when nothing is."""
+        return self._due if any(self._watched()) else float("inf")
+
+    def check_clock(self) -> None:
+        now = time.monotonic()
+        if now < self._due:
+            return
+        self._due = now + INTERVAL
+        for pool in self._watched():
+            sample(pool)
+
+    def _watched(self) -> Iterable[Supervisor]:
+        return (pool for pool in self._pools() if wanted(pool.workplace.settings))
+
+
+def sample(pool: Supervisor) -> None:
+    """Write down what the pool is now."""
+    board = pool.workplace.scoreboard
+    queues = queues_of([listener.socket for listener in pool.workplace.listeners])
+    known = [queue for queue in queues if queue is not None]
+    waiting = sum(queue.waiting for queue in known)
+    busy = sum(worker.slot.busy for worker in pool.workers if worker.state is not WorkerState.STARTING)
+    for gauge, value in (
+        (PoolGauge.GENERATION, pool.current.number),
+        (PoolGauge.TARGET, pool.target),
+        (PoolGauge.QUEUE, waiting if known else UNKNOWN),
+        (PoolGauge.QUEUE_LIMIT, sum(queue.limit for queue in known)),
+        (PoolGauge.QUEUE_PEAK, max(waiting, board.noted(PoolGauge.QUEUE_PEAK))),
+        (PoolGauge.ACTIVE_PEAK, max(busy, board.noted(PoolGauge.ACTIVE_PEAK))),
+        (PoolGauge.SLOW, pool.slow_requests),
+        (PoolGauge.SAMPLED, time.time_ns()),
+    ):
+        board.note(gauge, value)
