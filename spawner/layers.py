@@ -127,7 +127,7 @@ def _keep_first(
 
 def _parse(setting: Setting, given: Given) -> Any:
     try:
-        if not all(given.texts):
+        if not all(given.texts) and not setting.may_be_empty:
             raise ValueError("the value is empty")
         parsed = tuple(setting.parse(text) for text in given.texts)
     except ValueError as error:

@@ -67,6 +67,7 @@ class Setting:
     variables_of_trac: Tuple[str, ...] = ()
     choices: Tuple[str, ...] = ()
     many: bool = False
+    may_be_empty: bool = False
 
     @property
     def is_switch(self) -> bool:

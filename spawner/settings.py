@@ -122,6 +122,12 @@ class Settings:
         APPLICATION, scope=Scope.SINGLE_POOL, metavar="URL", variables_of_trac=("TRAC_BASE_URL",),
         help="URL of the site as visitors see it.",
     )  # fmt: skip
+    script_name: Optional[str] = _setting(
+        APPLICATION, parse=values.script_name, metavar="/PLACE", may_be_empty=True,
+        show=values.show_script_name, default_text="what the web server says",
+        help="Where the web server has put the application, / for the root: SCRIPT_NAME and "
+        "PATH_INFO are then made from REQUEST_URI.",
+    )  # fmt: skip
     warmup: Tuple[str, ...] = _setting(
         APPLICATION, default=(), parse=values.url_path, metavar="/PAGE", many=True,
         help="Request this page before visitors do, to fill caches; may be repeated (in the "

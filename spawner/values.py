@@ -122,6 +122,13 @@ def url_path(given: str) -> str:
     return given
 
 
+def script_name(given: str) -> str:
+    """Where an application is in the URLs of its site: "" for the root."""
+    from workers.paths import parse_script_name  # not needed for --version
+
+    return parse_script_name(given)
+
+
 def socket_path(given: str) -> str:
     """A Unix socket: a path, made absolute, or the name of an abstract one behind '@'."""
     place = given[len("unix:") :] if given.startswith("unix:") else given
@@ -172,6 +179,12 @@ def show_duration(seconds: float) -> str:
     # The longest times have more digits than ``duration`` takes.
     number, unit = (seconds, "s") if seconds < 1e9 else (seconds / 86400, "d")
     return f"{math.floor(number)}{unit}" if number == math.floor(number) else f"{number:.12g}{unit}"
+
+
+def show_script_name(name: str) -> str:
+    from urllib.parse import quote  # not needed for --version
+
+    return quote(name) or "/"
 
 
 def show_share(part: float) -> str:

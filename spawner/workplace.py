@@ -108,6 +108,7 @@ class Workplace:
                 base_url=settings.base_url,
                 template_vars=settings.template_vars,
                 app=settings.app,
+                script_name=settings.script_name,
             )
         )
         loaded.warm_up(settings.warmup, settings.warmup_strict)

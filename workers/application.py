@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence
 
 from workers.environ import make_environ
 from workers.errors import BootError
+from workers.rules import Rules
 from workers.wsgi import server_keys
 
 if TYPE_CHECKING:
@@ -68,14 +69,27 @@ class ApplicationSpec:
     base_url: Optional[str] = None
     template_vars: Optional[str] = None
     app: Optional[str] = None
+    #: Where the web server has put it, "" for the root; None to believe the web server.
+    script_name: Optional[str] = None
+
+    def rules(self) -> Rules:
+        """What is to be made of each request before the application gets it."""
+        name = self.script_name
+        return Rules(
+            for_trac=self.app is None,
+            script_name=None if name is None else name.encode().decode("latin-1"),
+            depth=1 if self.env_parent_dir is None else 2,
+        )
 
 
 @dataclass
 class Application:
-    """The WSGI callable, and the environ entries that every request of it gets."""
+    """The WSGI callable, the environ entries that every request of it gets, and the rules for the
+    others."""
 
     call: WSGIApplication
     environ: dict[str, object] = field(default_factory=dict)
+    rules: Rules = field(default_factory=Rules)
     #: PATH_INFO of requests that fill its caches.
     warm_paths: tuple[str, ...] = ()
 
@@ -100,7 +114,8 @@ class Application:
     def _request(self, page: str) -> str:
         """The status line of the answer, as in "200 OK"."""
         path, _, query = page.partition("?")
-        params = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "QUERY_STRING": query}
+        place = self.rules.script_name or ""
+        params = {"SCRIPT_NAME": place, "PATH_INFO": path, "QUERY_STRING": query}
         base = {**server_keys(), **self.environ}
         environ = make_environ(params, io.BytesIO(), sys.stderr, base)
         seen: list[str] = []
@@ -149,14 +164,14 @@ def load(spec: ApplicationSpec, ahead: bool = True) -> Application:
     Raises BootError with the application's own traceback.
     """
     if spec.app is not None:
-        return _load_callable(spec.app)
+        return Application(_load_callable(spec.app), rules=spec.rules())
     application = _load_trac(spec)
     if ahead:
         application.warm_paths = _open_ahead(spec)
     return application
 
 
-def _load_callable(name: str) -> Application:
+def _load_callable(name: str) -> WSGIApplication:
     module_name, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -173,7 +188,8 @@ def _load_callable(name: str) -> Application:
             ) from error
     if not callable(target):
         raise BootError(f"--app {name}: {attribute!r} is not callable", os.EX_DATAERR)
-    return Application(target)
+    found: WSGIApplication = target
+    return found
 
 
 def _load_trac(spec: ApplicationSpec) -> Application:
@@ -190,7 +206,7 @@ def _load_trac(spec: ApplicationSpec) -> Application:
     }
     for name, key in _TRAC_KEYS.items():
         environ[key] = getattr(spec, name)
-    return Application(dispatch_request, environ)
+    return Application(dispatch_request, environ, spec.rules())
 
 
 def _open_ahead(spec: ApplicationSpec) -> tuple[str, ...]:

@@ -320,7 +320,7 @@ class Connection:
 
     def refuse(self, refusal: BadRequest) -> None:
         """Answer the request in progress with an error of our own, and end it."""
-        log.warning("%s: %s: %s", refusal.status, refusal.reason, self.describe_request())
+        log.warning("%s: %s: %s", refusal.status, refusal.detail, self.describe_request())
         answer = b"".join(error_answer(refusal.status, refusal.reason))
         # Never waits: a request that gets no further than this must not cost a worker.
         self._queue(self.protocol.stdout(answer) + self.protocol.end_request())

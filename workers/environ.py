@@ -34,12 +34,16 @@ DROPPED = ("HTTP_PROXY", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH")
 
 
 class BadRequest(Exception):
-    """The request cannot be given to the application; ``status`` as in ``400 Bad Request``."""
+    """The request cannot be given to the application; ``status`` as in ``400 Bad Request``.
 
-    def __init__(self, status: str, reason: str) -> None:
+    ``reason`` is for the visitor, ``detail`` for the log, where there is more to say.
+    """
+
+    def __init__(self, status: str, reason: str, detail: str = "") -> None:
         super().__init__(f"{status}: {reason}")
         self.status = status
         self.reason = reason
+        self.detail = detail or reason
 
 
 class ErrorStream:

@@ -25,6 +25,7 @@ from workers.application import Application, ApplicationSpec, load
 from workers.connection import BODY_IN_MEMORY, Ceilings
 from workers.environ import BadRequest, ErrorStream, content_length, make_environ
 from workers.errors import BootError
+from workers.paths import parse_script_name
 from workers.reception import web_servers_from_environment
 from workers.scoreboard import Scoreboard
 from workers.worker import Worker, WorkerConfig
@@ -162,6 +163,7 @@ def _spec() -> ApplicationSpec:
         env_index_template=given("TRAC_ENV_INDEX_TEMPLATE"),
         base_url=given("TRAC_BASE_URL"),
         template_vars=given("TRAC_TEMPLATE_VARS"),
+        script_name=_script_name(),
     )
     if (spec.env is None) == (spec.env_parent_dir is None):
         which = "neither" if spec.env is None else "both"
@@ -171,6 +173,14 @@ def _spec() -> ApplicationSpec:
             os.EX_USAGE,
         )
     return spec
+
+
+def _script_name() -> str | None:
+    text = os.environ.get("TRAC_SPAWN_SCRIPT_NAME", "").strip()
+    try:
+        return parse_script_name(text) if text else None
+    except ValueError as error:
+        raise BootError(f"TRAC_SPAWN_SCRIPT_NAME: {error}", os.EX_USAGE) from None
 
 
 def _serve() -> int:
@@ -228,6 +238,12 @@ def _answer(
 ) -> int:
     base = {**server_keys(run_once=True), **application.environ}
     environ = make_environ(params, body, ErrorStream(output.error), base)
+    try:
+        application.rules.apply(environ)
+    except BadRequest as error:
+        log.warning("%s: %s", error.status, error.detail)
+        output.send(error_answer(error.status, error.reason), True)
+        return os.EX_OK
     result = respond(application.call, environ, output, log)
     return os.EX_OK if result.clean else os.EX_SOFTWARE
 

@@ -307,6 +307,11 @@ class Worker:
     def _call_application(self, connection: Connection, output: AnswerOutput) -> Result:
         errors = ErrorStream(output.error)
         environ = make_environ(connection.params, connection.body, errors, self._environ)
+        try:
+            self._application.rules.apply(environ)
+        except BadRequest as refusal:
+            connection.refuse(refusal)
+            return Result(int(refusal.status[:3]), 0, True)
         result = Result(0, 0, False)
         try:
             result = respond(self._called(connection.params), environ, output, log)

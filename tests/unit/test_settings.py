@@ -97,6 +97,7 @@ SAMPLES: Dict[str, Tuple[str, Any]] = {
     "debug": ("1", True), "check": ("true", True), "demo": ("YES", True),
     "config": ("/c.conf", "/c.conf"), "print_config": ("yes", True), "control": ("/c", "/c"),
     "clear_env": ("yes", True), "watch": ("yes", True), "warmup": ("/wiki", ("/wiki",)),
+    "script_name": ("/my%20trac/", "/my trac"),
     "warmup_strict": ("yes", True), "pm": ("OnDemand", "ondemand"), "max_workers": ("20", 20),
     "start_workers": ("7", 7), "min_spare": ("2", 2), "max_spare": ("9", 9),
     "idle_timeout": ("1m", 60.0), "max_surge": ("2", 2), "pool_memory": ("2G", 2 << 30),

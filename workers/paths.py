@@ -1,0 +1,113 @@
+"""Which part of a URL is the application's own name and which the page in it: SCRIPT_NAME, PATH_INFO.
+
+Web servers differ in how they split, and most of them hand on the path as they have resolved it:
+slashes merged, "/A/../B" as "/B". REQUEST_URI has what the visitor asked for. Paths here are those
+of PEP 3333: decoded once, a character a byte (latin-1).
+
+To take REQUEST_URI at its word has a danger. A web server that protects /trac/secret does so by the
+path as it has resolved it, and lets "/trac/secret/x/../../public" pass as "/trac/public". So a path
+whose dot segments reach up to the names that such rules are made of is never preferred to what the
+web server has decided on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Optional
+from urllib.parse import unquote
+
+# RFC 9112, 3.2.2: a proxy is asked for "http://host/path", and some servers pass that on.
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+_PATH_END = re.compile(r"[?#]")
+
+
+def parse_script_name(given: str) -> str:
+    """Where the application is, from "/trac" or, as in a URL, "/my%20trac"; "" from "/" and "".
+
+    Raises ValueError.
+    """
+    name = unquote(given, errors="strict").rstrip("/")
+    if name and not name.startswith("/"):
+        raise ValueError(f"{given!r} does not begin with '/'")
+    if _PATH_END.search(given) or any(part in ("", ".", "..") for part in name.split("/")[1:]):
+        raise ValueError(f"{given!r} is no plain path such as /trac or /projects/trac")
+    return name
+
+
+def requested_path(uri: str) -> Optional[str]:
+    """The path in a REQUEST_URI as the visitor wrote it, without the query, decoded once.
+
+    None for what has no path: "" and the "*" of OPTIONS.
+    """
+    path = _PATH_END.split(uri, 1)[0]
+    origin = _ORIGIN.match(path)
+    if origin:
+        path = path[origin.end() :] or "/"
+    return unquote(path, "latin-1") if path.startswith("/") else None
+
+
+def split_at(params: Mapping[str, str], script_name: str, depth: int) -> Optional[tuple[str, str]]:
+    """SCRIPT_NAME and PATH_INFO of a request to the application at ``script_name`` (latin-1).
+
+    By REQUEST_URI; by what the web server has made of it where that is missing, is of another place
+    (the web server has rewritten it) or must not be relied on. ``depth`` is how many names below
+    ``script_name`` a web server may have rules for. None when the request is for another place.
+    """
+    decided = params.get("SCRIPT_NAME", "") + params.get("PATH_INFO", "")
+    for path in (requested_path(params.get("REQUEST_URI", "")), decided):
+        if path is not None and not _strays(path, script_name.count("/") + depth):
+            below = _below(path, script_name)
+            if below is not None:
+                return script_name, below or ("" if script_name else "/")
+    return None
+
+
+def spelled(params: Mapping[str, str], depth: int) -> Optional[str]:
+    """PATH_INFO as the visitor wrote it; None to leave what the web server has made of it.
+
+    Only the spelling may differ: another path is one that the web server has rewritten.
+    """
+    uri = params.get("REQUEST_URI", "")
+    # Nothing else is ever lost: in all but a few requests this is the end of it.
+    if not ("/." in uri or "//" in uri or "%2" in uri):
+        return None
+    script_name, path_info = params.get("SCRIPT_NAME", ""), params.get("PATH_INFO", "")
+    path = requested_path(uri)
+    if not path_info or path is None or _strays(path, script_name.count("/") + depth):
+        return None
+    below = _below(path, script_name)
+    if below is None or _resolve(below) != _resolve(path_info):
+        return None
+    return below
+
+
+def _below(path: str, script_name: str) -> Optional[str]:
+    """What follows ``script_name`` in ``path``; None when it is not below it."""
+    if script_name and path.startswith("//"):
+        path = "/" + path.lstrip("/")  # as web servers do to find what a path belongs to
+    if not path.startswith(script_name):
+        return None
+    below = path[len(script_name) :]
+    return below if below[:1] in ("", "/") else None
+
+
+def _strays(path: str, depth: int) -> bool:
+    """Whether dot segments matter to the first ``depth`` names of a path."""
+    if "/." not in path:
+        return False
+    names = [name for name in path.split("/") if name]
+    return names[:depth] != _resolve(path)[0][:depth]
+
+
+def _resolve(path: str) -> tuple[list[str], bool]:
+    """The names in a path once its dot segments have been followed and its slashes merged, and
+    whether a slash ends it (RFC 3986, 5.2.4)."""
+    names: list[str] = []
+    name = ""
+    for name in path.split("/"):
+        if name == "..":
+            del names[-1:]
+        elif name not in ("", "."):
+            names.append(name)
+    return names, name in ("", ".", "..")

@@ -1,0 +1,59 @@
+"""What becomes of what the web server says: the place, the page, the user, before the application
+sees it. The web server is believed or corrected here, as the administrator wants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from workers import paths
+from workers.environ import BadRequest
+
+
+@dataclass(frozen=True)
+class Rules:
+    """``for_trac``: the application is Trac, with what that expects different from PEP 3333."""
+
+    for_trac: bool = False
+    #: Where the application is, in latin-1; None to leave that to the web server.
+    script_name: Optional[str] = None
+    #: How many names at the beginning of PATH_INFO say what is asked for, so that a web server may
+    #: protect some of them: "/admin" or, below a directory of environments, "/project/admin".
+    depth: int = 1
+
+    def apply(self, environ: dict[str, Any]) -> None:
+        """Raises BadRequest."""
+        self._locate(environ)
+        if self.for_trac:
+            _make_login_text(environ)
+
+    def _locate(self, environ: dict[str, Any]) -> None:
+        if self.script_name is None:
+            spelled = paths.spelled(environ, self.depth)
+            if spelled is not None:
+                environ["PATH_INFO"] = spelled
+            return
+        found = paths.split_at(environ, self.script_name, self.depth)
+        if found is None:
+            where = self.script_name or "/"
+            raise BadRequest(
+                "404 Not Found",
+                "There is nothing at this address.",
+                f"not below --script-name {where} (the web server should send other paths elsewhere)",
+            )
+        environ["SCRIPT_NAME"], environ["PATH_INFO"] = found
+        # With mod_rewrite in Apache, Trac would make a SCRIPT_NAME of this one.
+        environ.pop("SCRIPT_URL", None)
+
+
+def _make_login_text(environ: dict[str, Any]) -> None:
+    """Trac takes REMOTE_USER for text, whereas PEP 3333 has the bytes of it, a character a byte.
+
+    Logins that are not UTF-8 stay: their browser has sent latin-1.
+    """
+    user = environ.get("REMOTE_USER", "")
+    if not user.isascii():
+        try:
+            environ["REMOTE_USER"] = user.encode("latin-1").decode("utf-8")
+        except UnicodeDecodeError:
+            pass
