@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import shlex
 import signal
@@ -13,10 +14,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from benchmarks import machine, report
+from benchmarks.bench import Bench, Say, prepared
 from benchmarks.errors import BenchmarkError
+from benchmarks.figures import Outcome
 from benchmarks.peers import PEERS, named
-from benchmarks.results import Plan, Results
-from benchmarks.run import run
+from benchmarks.plan import Plan
+from benchmarks.results import Results
+from benchmarks.studies import STUDIES
 
 OUTPUT = Path(__file__).with_name("output")
 
@@ -32,7 +36,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Serve the same pages with trac-spawn and with its peers, all behind one nginx, "
-        "and compare. Needs nginx, wrk and spawn-fcgi; the peers go into .venv-benchmarks.",
+        "and compare. Needs nginx, wrk, spawn-fcgi and apache2-dev from Debian; the peers go into "
+        ".venv-benchmarks.",
         epilog="Exit status: 0; 1 when a peer could not be measured or requests failed; "
         "2 when nothing was measured.",
     )
@@ -41,8 +46,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help=f"measure this peer; may be repeated ({', '.join(p.name for p in PEERS)})",
     )  # fmt: skip
     parser.add_argument(
-        "--rounds", metavar="N", type=_at_least_one, help=f"default: {Plan.rounds}; --quick: 1"
-    )
+        "--study", metavar="NAME", action="append", default=[], choices=list(STUDIES),
+        help=f"carry out this study; may be repeated ({', '.join(STUDIES)})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rounds", metavar="N", type=_at_least_one,
+        help=f"default: {Plan.rounds}; --quick: 1",
+    )  # fmt: skip
     parser.add_argument(
         "--seconds", metavar="N", type=_at_least_one,
         help=f"for each page of each peer in a round; default: {Plan.seconds}; --quick: 1",
@@ -52,16 +62,64 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--output", metavar="DIR", type=Path, default=OUTPUT,
-        help="where results.md and results.json go; default: benchmarks/output",
+        help="where results.md, results.json and the pictures go; default: benchmarks/output",
     )  # fmt: skip
     return parser.parse_args(arguments)
 
 
 def plan(options: argparse.Namespace) -> Plan:
-    peers = named(options.only)
+    studies = tuple(name for name in STUDIES if not options.study or name in options.study)
+    whole = Plan(named(options.only), studies)
     if options.quick:
-        return Plan(peers, options.rounds or 1, options.seconds or 1, warm_up=0, kills=1)
-    return Plan(peers, options.rounds or Plan.rounds, options.seconds or Plan.seconds)
+        whole = whole.quick()
+    return dataclasses.replace(
+        whole,
+        rounds=options.rounds or whole.rounds,
+        seconds=options.seconds or whole.seconds,
+    )
+
+
+def carry_out(bench: Bench) -> dict[str, Outcome]:
+    bench.install()
+    if not bench.peers:
+        raise BenchmarkError("there is nothing that could be measured")
+    outcomes = {}
+    for name in bench.plan.studies:
+        bench.say(f"study: {name}")
+        outcomes[name] = STUDIES[name](bench)
+    return outcomes
+
+
+def measure(chosen: Plan, command: str, say: Say) -> Results:
+    # Before anything runs: the machine's load is looked at.
+    described = machine.describe()
+    date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ")
+    with prepared(chosen, say) as bench:
+        outcomes = carry_out(bench)
+        return Results(
+            date=date,
+            command=command,
+            machine=described,
+            versions={
+                "trac-spawn": version("trac-spawn"),
+                "Trac": version("Trac"),
+                **machine.program_versions(),
+                **bench.versions,
+            },
+            plan=chosen,
+            outcomes=outcomes,
+            problems=bench.problems,
+        )
+
+
+def write(results: Results, directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "results.md").write_text(report.to_markdown(results))
+    (directory / "results.json").write_text(report.to_json(results))
+    (directory / "results.rst").write_text(report.to_rst(results))
+    for outcome in results.outcomes.values():
+        for name, picture in outcome.pictures.items():
+            (directory / name).write_text(picture)
 
 
 def main(arguments: list[str]) -> int:
@@ -73,23 +131,10 @@ def main(arguments: list[str]) -> int:
     def say(message: str) -> None:
         print(f"{time.monotonic() - begun:6.1f} s  {message}", file=sys.stderr, flush=True)
 
-    results = Results(
-        date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
-        command=shlex.join(["python", "-m", "benchmarks", *arguments]),
-        machine=machine.describe(),
-        versions={
-            "trac-spawn": version("trac-spawn"),
-            "Trac": version("Trac"),
-            **machine.program_versions(),
-        },
-        plan=plan(chosen),
-        peers=run(plan(chosen), say),
-    )
-    table = report.to_markdown(results)
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    (chosen.output / "results.md").write_text(table)
-    (chosen.output / "results.json").write_text(report.to_json(results))
-    print(table)
+    command = shlex.join(["python", "-m", "benchmarks", *arguments])
+    results = measure(plan(chosen), command, say)
+    write(results, chosen.output)
+    print(report.to_markdown(results))
     return 0 if results.clean else 1
 
 

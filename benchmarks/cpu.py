@@ -17,3 +17,9 @@ def seconds(program: Program) -> float:
             times = process.cpu_times()
             total += times.user + times.system
     return total
+
+
+def precisely(process: psutil.Process) -> float:
+    """Seconds that its main thread has run, to the nanosecond, where the others count in hundredths."""
+    with open(f"/proc/{process.pid}/schedstat") as figures:
+        return int(figures.read().split()[0]) / 1e9

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+from benchmarks.pages import HELLO, TRAC
 from benchmarks.peers import Peer
 from benchmarks.processes import Program, find
 
@@ -67,12 +68,15 @@ LOCATIONS = {
     "uwsgi": "            uwsgi_pass unix:{socket};\n" + PARAMETERS.replace("{p}", "uwsgi"),
     "http": "            proxy_pass http://unix:{socket}:;\n"
     "            proxy_set_header Host $http_host;\n",
+    "tcp": "            proxy_pass http://127.0.0.1:{port};\n"
+    "            proxy_set_header Host $http_host;\n",
 }
 LOCATION = "        location ~ ^{mount}(?<path>/.*)$ {{\n{body}        }}\n"
 
 #: Where each of a peer's services is mounted, on its port.
-MOUNTS = {"trac": "/trac", "hello": "/hello", "single": "/single"}
+MOUNTS = {TRAC: "/trac", HELLO: "/hello"}
 Answer = tuple[int, bytes]
+Address = tuple[str, int]
 
 
 class Frontend:
@@ -84,6 +88,8 @@ class Frontend:
         # Bound here and handed over: no moment in which another process could have the port.
         listeners = [socket.create_server(("127.0.0.1", 0), backlog=1024) for _ in peers]
         self._ports = {p.name: s.getsockname()[1] for p, s in zip(peers, listeners)}
+        tcp = [peer for peer in peers if peer.protocol == "tcp"]
+        self._behind = {(peer.name, kind): _reserve() for peer in tcp for kind in MOUNTS}
         config = home / "nginx.conf"
         config.write_text(self._configuration(peers))
         command = [find("nginx", "nginx"), "-p", f"{home}/", "-c", str(config)]
@@ -97,12 +103,20 @@ class Frontend:
     def socket(self, peer: Peer, service: str) -> Path:
         return self.home / f"{peer.name}-{service}.sock"
 
+    def port(self, peer: Peer, service: str) -> int:
+        """Where a peer without Unix sockets has to listen on 127.0.0.1; 0 for all others."""
+        reserved = self._behind.get((peer.name, service))
+        return reserved.getsockname()[1] if reserved else 0
+
+    def address(self, peer: Peer) -> Address:
+        return "127.0.0.1", self._ports[peer.name]
+
     def url(self, peer: Peer, service: str, path: str) -> str:
         return f"http://127.0.0.1:{self._ports[peer.name]}{MOUNTS[service]}{path}"
 
     def get(self, peer: Peer, service: str, path: str, timeout: float = 30.0) -> Answer:
         """Status and body; status 0 when there is no answer at all."""
-        connection = HTTPConnection("127.0.0.1", self._ports[peer.name], timeout=timeout)
+        connection = HTTPConnection(*self.address(peer), timeout=timeout)
         try:
             connection.request("GET", MOUNTS[service] + path, headers={"Connection": "close"})
             response = connection.getresponse()
@@ -124,7 +138,17 @@ class Frontend:
         return "".join(
             LOCATION.format(
                 mount=mount,
-                body=LOCATIONS[peer.protocol].format(mount=mount, socket=self.socket(peer, service)),
+                body=LOCATIONS[peer.protocol].format(
+                    mount=mount, socket=self.socket(peer, service), port=self.port(peer, service)
+                ),
             )
             for service, mount in MOUNTS.items()
         )
+
+
+def _reserve() -> socket.socket:
+    """A port that nobody else is given: bound, and left to a server that sets SO_REUSEADDR."""
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    return reserved

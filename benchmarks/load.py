@@ -16,6 +16,10 @@ CONNECTIONS = 8
 TIMEOUT = 30
 
 
+#: Fields of Sample that make sense as medians.
+FIGURES = ("requests_per_second", "p50_ms", "p90_ms", "p99_ms", "cpu_ms")
+
+
 @dataclass(frozen=True)
 class Sample:
     """One run of wrk against one page of one peer."""
@@ -25,6 +29,8 @@ class Sample:
     p50_ms: float
     p90_ms: float
     p99_ms: float
+    #: Of the server's processes, for one request; 0 where nobody has looked.
+    cpu_ms: float
     #: By kind (connect, read, write, status, timeout), only those that happened.
     errors: dict[str, int]
 
@@ -50,5 +56,6 @@ def apply(url: str, seconds: int) -> Sample:
         p50_ms=seen["p50"] / 1000,
         p90_ms=seen["p90"] / 1000,
         p99_ms=seen["p99"] / 1000,
+        cpu_ms=0.0,
         errors={kind: count for kind, count in seen["errors"].items() if count},
     )

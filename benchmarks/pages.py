@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -35,21 +34,29 @@ class Page:
 
 
 WIKI = Page("/wiki/WikiStart", TRAC, "/wiki/WikiStart", WELCOME.encode())
+TIMELINE = Page("/timeline", TRAC, "/timeline", SUMMARY.encode())
+REPORT = Page("/report/1", TRAC, "/report/1", SUMMARY.encode())
+STYLE_PATH = "/chrome/common/css/trac.css"
+STYLE = Page(STYLE_PATH, TRAC, STYLE_PATH, (files("trac") / "htdocs/css/trac.css").read_bytes(), whole=True)
+BARE = Page("hello, 1 KiB", HELLO, "/", hello.BODY, whole=True)
+#: Those of Trac.
+MADE = (WIKI, TIMELINE, REPORT, STYLE)
+ALL = (*MADE, BARE)
 
 
-@functools.lru_cache(maxsize=None)
-def all_pages() -> tuple[Page, ...]:
-    style = "css/trac.css"
-    return (
-        WIKI,
-        Page("/timeline", TRAC, "/timeline", SUMMARY.encode()),
-        Page("/report/1", TRAC, "/report/1", SUMMARY.encode()),
-        Page(
-            f"/chrome/common/{style}",
-            TRAC,
-            f"/chrome/common/{style}",
-            files("trac").joinpath("htdocs").joinpath(style).read_bytes(),
-            whole=True,
-        ),
-        Page("hello, 1 KiB", HELLO, "/", hello.BODY, whole=True),
-    )
+def mixed() -> tuple[Page, ...]:
+    """What visitors do in a while: pages of every kind, so that all of Trac is used."""
+    paths = {
+        "/wiki/BenchmarkPage1": "Page 1 of the benchmark",
+        "/wiki/BenchmarkPage2?action=history": "BenchmarkPage2",
+        "/wiki/TitleIndex": "BenchmarkPage3",
+        "/ticket/1": f"{SUMMARY} 1",
+        "/ticket/2": f"{SUMMARY} 2",
+        "/query?status=new&max=20": SUMMARY,
+        "/search?q=benchmark&noquickjump=1": "Search",
+        "/roadmap": "milestone1",
+        "/prefs": "Preferences",
+        "/about": "About Trac",
+    }
+    others = [Page(path, TRAC, path, text.encode()) for path, text in paths.items()]
+    return (*MADE, *others)

@@ -5,33 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Callable, Optional
 
 import psutil
 
-
-@dataclass(frozen=True)
-class Job:
-    """What one service of a peer has to do."""
-
-    #: MODULE:CALLABLE; for Trac, TRAC_ENV in its process environment names the environment.
-    target: str
-    env: Optional[Path]
-    workers: int
-    #: Where the front end expects it, a Unix socket.
-    socket: Path
-    #: A directory of its own, which is its HOME and working directory too.
-    home: Path
-    #: The path below which the front end mounts it.
-    mount: str
-    #: The interpreter of the venv for the peers.
-    python: Path
-
-    @property
-    def pidfile(self) -> Path:
-        return self.home / "pids"
-
+from benchmarks import modwsgi
+from benchmarks.job import Job
+from benchmarks.pages import TRAC, Page
 
 Command = Callable[[Job], "list[str]"]
 Workers = Callable[[psutil.Process], "list[psutil.Process]"]
@@ -55,9 +35,9 @@ class Peer:
     distribution: str = ""
     #: Runs in the venv for the peers, not in the project's own.
     in_venv: bool = True
-    #: Debian's programs that it needs; each is in the package of its name.
-    programs: tuple[str, ...] = ()
-    #: What the front end speaks to it: fastcgi, uwsgi or http.
+    #: Programs that it needs, and Debian's packages that have them.
+    programs: Mapping[str, str] = field(default_factory=dict)
+    #: What the front end speaks to it: fastcgi, uwsgi, http, or tcp (HTTP to a port).
     protocol: str = "fastcgi"
     #: Variables of its processes; ``{mount}`` is filled in.
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -65,12 +45,22 @@ class Peer:
     detaches: bool = False
     #: Finds, from its root process, those that are replaced when they die; None: none is.
     respawning: Optional[Workers] = None
+    #: Can be told how many workers to have.
+    scales: bool = True
+    #: Serves any WSGI application, not Trac alone.
+    any_application: bool = True
+
+    def served(self, pages: Iterable[Page]) -> list[Page]:
+        return [page for page in pages if self.any_application or page.application == TRAC]
 
 
-def _trac_spawn(job: Job) -> list[str]:
-    served = ["--env", str(job.env)] if job.env else ["--app", job.target]
-    command = [sys.executable, "-m", "spawner", "-n", str(job.workers), "-s", str(job.socket)]
-    return [*command, *served, "--log-level", "warning"]
+def ours(*options: str) -> Command:
+    def command(job: Job) -> list[str]:
+        served = ["--env", str(job.env)] if job.env else ["--app", job.target]
+        command = [sys.executable, "-m", "spawner", "-n", str(job.workers), "-s", str(job.socket)]
+        return [*command, *served, "--log-level", "warning", *options]
+
+    return command
 
 
 def _server(name: str, job: Job) -> list[str]:
@@ -88,27 +78,48 @@ def _under_spawn_fcgi(name: str) -> Command:
 
 def _uwsgi(job: Job) -> list[str]:
     venv = job.python.parent.parent
+    # Loaded once and forked (no --lazy-apps), one interpreter, nothing written for a request.
     return [
-        str(venv / "bin" / "uwsgi"), "--master", "--need-app", "--die-on-term", "--disable-logging",
+        str(venv / "bin" / "uwsgi"), "--master", "--single-interpreter", "--need-app",
+        "--die-on-term", "--disable-logging", "--thunder-lock",
         "--home", str(venv), "--processes", str(job.workers),
         "--socket", str(job.socket), "--module", job.target,
     ]  # fmt: skip
 
 
 def _gunicorn(job: Job) -> list[str]:
-    # Preloading shares what it can and costs nothing, so this is gunicorn at its best.
-    options = ["--preload", "--workers", str(job.workers), "--bind", f"unix:{job.socket}"]
-    return [str(job.python), "-m", "gunicorn", *options, job.target]
+    # Preloading shares what it can and costs nothing; heartbeats on a disk would, says its FAQ.
+    options = ["--preload", "--worker-tmp-dir", "/dev/shm", "--workers", str(job.workers)]
+    return [str(job.python), "-m", "gunicorn", *options, "--bind", f"unix:{job.socket}", job.target]
 
 
+def _mod_wsgi(job: Job) -> list[str]:
+    return ["apache2", "-D", "FOREGROUND", "-f", str(modwsgi.write(job))]
+
+
+def _tracd(job: Job) -> list[str]:
+    address = ["--hostname", "127.0.0.1", "--port", str(job.port), "--base-path", job.mount]
+    return [sys.executable, "-m", "trac.web.standalone", *address, "--single-env", str(job.env)]
+
+
+_SPAWN_FCGI = {"spawn-fcgi": "spawn-fcgi"}
 PEERS = (
-    Peer("trac-spawn", "trac-spawn", _trac_spawn, in_venv=False, respawning=titled_workers),
+    Peer("trac-spawn", "trac-spawn", ours(), in_venv=False, respawning=titled_workers),
     Peer(
         "trac-fcgi",
         "Trac's FastCGI",
         _under_spawn_fcgi("trac_fcgi"),
-        programs=("spawn-fcgi",),
+        programs=_SPAWN_FCGI,
         detaches=True,
+    ),
+    Peer(
+        "tracd",
+        "tracd",
+        _tracd,
+        in_venv=False,
+        protocol="tcp",
+        scales=False,
+        any_application=False,
     ),
     Peer(
         "flup",
@@ -122,7 +133,7 @@ PEERS = (
         "flipflop",
         _under_spawn_fcgi("flipflop"),
         distribution="flipflop",
-        programs=("spawn-fcgi",),
+        programs=_SPAWN_FCGI,
         detaches=True,
     ),
     Peer(
@@ -141,6 +152,15 @@ PEERS = (
         protocol="http",
         variables={"SCRIPT_NAME": "{mount}"},
         respawning=children_of,
+    ),
+    Peer(
+        "mod-wsgi",
+        "mod_wsgi",
+        _mod_wsgi,
+        distribution="mod_wsgi",
+        programs={"apache2": "apache2", "apxs": "apache2-dev"},
+        protocol="tcp",
+        respawning=modwsgi.daemons,
     ),
 )
 OURS = PEERS[0]

@@ -1,126 +1,99 @@
-"""Results as a Markdown table for people and as JSON for programs."""
+"""Results as Markdown for people, as reStructuredText for the README, and as JSON for programs."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Callable, Optional
 
+from benchmarks.figures import Figure, Table
 from benchmarks.load import CONNECTIONS
 from benchmarks.machine import BUSY
-from benchmarks.pages import all_pages
 from benchmarks.peers import OURS
-from benchmarks.results import PeerResult, Results
+from benchmarks.results import Results
+from benchmarks.svg import plain
 
 
 def to_json(results: Results) -> str:
-    plan = results.plan
+    peers = [peer.name for peer in results.plan.peers]
+    plan = dataclasses.asdict(dataclasses.replace(results.plan, peers=(), made=()))
+    plan.update(connections=CONNECTIONS, peers=peers, made=[page.title for page in results.plan.made])
     document = {
         "date": results.date,
         "command": results.command,
         "machine": dataclasses.asdict(results.machine),
         "versions": dict(results.versions),
-        "load": {
-            "connections": CONNECTIONS,
-            "workers": plan.workers,
-            "rounds": plan.rounds,
-            "seconds": plan.seconds,
-            "warm_up": plan.warm_up,
+        "plan": plan,
+        "studies": {name: outcome.raw for name, outcome in results.outcomes.items()},
+        "failed_requests": {
+            name: list(outcome.failures) for name, outcome in results.outcomes.items()
         },
-        "peers": {result.peer.name: _peer(result) for result in results.peers},
+        "problems": dict(results.problems),
     }
-    return json.dumps(document, indent=2) + "\n"
-
-
-def _peer(result: PeerResult) -> dict[str, Any]:
-    return {
-        "title": result.peer.title,
-        "version": result.version,
-        "pages": {
-            page: {
-                "requests_per_second": result.requests_per_second(page),
-                "p50_ms": result.p50_ms(page),
-                "p99_ms": result.p99_ms(page),
-                "cpu_ms": result.cpu_ms(page),
-                "rounds": [dataclasses.asdict(sample) for sample in samples],
-            }
-            for page, samples in result.samples.items()
-        },
-        "memory": dataclasses.asdict(result.memory) if result.memory else None,
-        "respawn_ms": {"median": result.respawn(), "each": result.respawn_ms},
-        "failed_requests": result.failed_requests(),
-        "problems": result.problems,
-    }
+    return json.dumps(document, indent=1) + "\n"
 
 
 def to_markdown(results: Results) -> str:
-    peers = results.peers
-    compared = OURS in results.plan.peers and len(peers) > 1
-    headings = ["", *(_heading(result) for result in peers), f"{OURS.title} ÷ best other"]
-    rows = [
-        headings,
-        ["---", *("---:" for _ in headings[1:])],
-        *_rows(peers, [page.title for page in all_pages()], results.plan.workers),
-    ]
-    if not compared:
-        rows = [row[:-1] for row in rows]
-    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    return f"{table}\n\n{_conditions(results)}\n{_complaints(results)}"
+    parts = [_conditions(results)]
+    for outcome in results.outcomes.values():
+        for table in outcome.tables:
+            parts.append(f"## {table.title}\n\n{_markdown(table)}")
+        parts += [f"![{name}]({name})\n" for name in outcome.pictures]
+    return "\n".join([*parts, _complaints(results)])
 
 
-def _heading(result: PeerResult) -> str:
-    return f"{result.peer.title} {result.version}".strip()
+def _markdown(table: Table) -> str:
+    head, *rows = _cells(table)
+    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def _rows(peers: Sequence[PeerResult], pages: Sequence[str], workers: int) -> list[list[str]]:
-    rows = []
-    for measure, figure, best in (
-        ("requests/s", PeerResult.requests_per_second, max),
-        ("p99, ms", PeerResult.p99_ms, min),
-        ("CPU ms a request", PeerResult.cpu_ms, min),
-    ):
-        for page in pages:
-            figures = {result.peer.name: figure(result, page) for result in peers}
-            rows.append(_row(f"{page}, {measure}", figures, best))
-    sizes = {result.peer.name: _megabytes(result) for result in peers}
-    rows.append(_row(f"memory, {workers} workers, sum of PSS, MB", sizes, min))
-    waits = {result.peer.name: result.respawn() for result in peers}
-    rows.append(_row("a killed worker's successor answers, ms", waits, min))
-    return rows
+def to_rst(results: Results) -> str:
+    tables = [table for outcome in results.outcomes.values() for table in outcome.tables]
+    return "\n".join(f"{table.title}\n\n{_rst(table)}" for table in tables)
 
 
-def _megabytes(result: PeerResult) -> Optional[float]:
-    return result.memory.pss_bytes / 1e6 if result.memory else None
+def _rst(table: Table) -> str:
+    """A simple table; its first heading must not be empty."""
+    head, *rows = [[cell.replace("**", "") for cell in line] for line in _cells(table)]
+    head[0] = "\\"
+    widths = [max(map(len, column)) for column in zip(head, *rows)]
+    rule = "  ".join("=" * width for width in widths)
+
+    def line(cells: list[str]) -> str:
+        aligned = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:])]
+        return "  ".join([cells[0].ljust(widths[0]), *aligned])
+
+    return "\n".join([rule, line(head), rule, *map(line, rows), rule, ""])
 
 
-def _row(
-    title: str, figures: Mapping[str, Optional[float]], best: Callable[[list[float]], float]
-) -> list[str]:
-    others = [value for name, value in figures.items() if value and name != OURS.name]
-    ours = figures.get(OURS.name)
-    ratio = f"**{_plain(ours / best(others))}**" if ours and others else ""
-    return [title, *(_plain(value) for value in figures.values()), ratio]
+def _cells(table: Table) -> list[list[str]]:
+    head = ["", *table.columns.values()]
+    if table.compares:
+        head.append(f"{table.columns[table.ours]} ÷ best other")
+    lines = [head]
+    for row in table.rows:
+        cells = [row.title, *(_cell(row.figures.get(key)) for key in table.columns)]
+        if table.compares:
+            cells.append(f"**{_cell(table.ratio(row))}**")
+        lines.append(cells)
+    return lines
 
 
-def _plain(value: Optional[float]) -> str:
-    """Three digits that mean something; a dash where nothing was measured."""
-    if value is None:
-        return "–"
-    for limit, places in ((1, 3), (10, 2), (100, 1)):
-        if value < limit:
-            return f"{value:.{places}f}"
-    return f"{value:,.0f}"
+def _cell(value: Figure) -> str:
+    """A dash where nothing was measured."""
+    return "–" if value is None else plain(value)
 
 
 def _conditions(results: Results) -> str:
     plan, machine = results.plan, results.machine
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     return (
+        f"# {OURS.title} side by side with others\n\n"
         f"{results.date}, `{results.command}`: medians of {plan.rounds} interleaved rounds of "
-        f"{plan.seconds} s a page, {plan.workers} workers each, {CONNECTIONS} connections, one nginx "
-        f"in front over Unix sockets. {machine.processor}, {machine.cpus} CPUs, "
-        f"{machine.memory_bytes / 1e9:.1f} GB, {machine.system}, {machine.kernel}; {versions}.\n"
+        f"{plan.seconds} s a page, {plan.workers} workers each unless it says otherwise, "
+        f"{CONNECTIONS} connections, one nginx in front, over Unix sockets where the server has "
+        f"them. {machine.processor}, {machine.cpus} CPUs, {machine.memory_bytes / 1e9:.1f} GB, "
+        f"{machine.system}, {machine.kernel}; {versions}.\n"
     )
 
 
@@ -129,9 +102,9 @@ def _complaints(results: Results) -> str:
     lines = []
     if results.machine.load_average > BUSY:
         load = results.machine.load_average
-        lines.append(f"The machine was busy (load average {load}) before the run: provisional figures.")
-    for result in results.peers:
-        lines += [f"{result.peer.title}: {' '.join(words.split())}" for words in result.problems]
-        for kind, count in result.failed_requests().items():
-            lines.append(f"{result.peer.title}: {count:,} failed requests ({kind}).")
-    return "".join(f"\n* {line}" for line in lines) + ("\n" if lines else "")
+        lines.append(f"The machine was busy (load average {load}) before the run.")
+    for name, problems in results.problems.items():
+        lines += [f"{name}: {' '.join(words.split())}" for words in problems]
+    for name, outcome in results.outcomes.items():
+        lines += [f"{name}: {failure}" for failure in outcome.failures]
+    return "".join(f"* {line}\n" for line in lines)

@@ -4,51 +4,60 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import venv
+from benchmarks import venv, visits
 from benchmarks.frontend import MOUNTS, Frontend
-from benchmarks.pages import HELLO, Page
-from benchmarks.peers import Job, Peer
+from benchmarks.job import Job
+from benchmarks.pages import HELLO, TRAC, Page
+from benchmarks.peers import Peer
 from benchmarks.processes import Program
 
 TARGETS = {
-    "trac": "trac.web.main:dispatch_request",
-    "hello": "benchmarks.hello:application",
-    "single": "trac.web.main:dispatch_request",
+    TRAC: "trac.web.main:dispatch_request",
+    HELLO: "benchmarks.hello:application",
 }
 #: Seconds until it must have answered for the first time.
 PATIENCE = 60.0
 
 
 class Service:
-    """``kind`` is trac, hello, or single: a Trac with one worker."""
+    """What a peer does for one application, TRAC or HELLO."""
 
     def __init__(
-        self, peer: Peer, kind: str, workers: int, directory: Path, env: Path, frontend: Frontend
+        self,
+        peer: Peer,
+        kind: str,
+        workers: int,
+        home: Path,
+        env: Path,
+        frontend: Frontend,
+        variables: Mapping[str, str],
     ) -> None:
         """Start it. ``env`` is copied: nobody waits for another's database lock."""
         self.peer = peer
         self.kind = kind
         self._frontend = frontend
-        home = directory / f"{peer.name}-{kind}"
-        home.mkdir()
         own_env = None if kind == HELLO else home / "env"
-        if own_env is not None:
-            shutil.copytree(env, own_env)
         job = Job(
             target=TARGETS[kind],
             env=own_env,
             workers=workers,
             socket=frontend.socket(peer, kind),
+            port=frontend.port(peer, kind),
             home=home,
             mount=MOUNTS[kind],
             python=venv.PYTHON,
         )
-        variables = {name: text.format(mount=job.mount) for name, text in peer.variables.items()}
         if own_env is not None:
-            variables["TRAC_ENV"] = str(own_env)
-        self.program = Program(peer.command(job), home, variables)
+            shutil.copytree(env, own_env)
+        own = {name: text.format(mount=job.mount) for name, text in peer.variables.items()}
+        if own_env is not None:
+            own["TRAC_ENV"] = str(own_env)
+        #: On the monotonic clock.
+        self.begun = time.monotonic()
+        self.program = Program(peer.command(job), home, {**own, **variables})
         self._pidfile = job.pidfile
 
     def wait_ready(self, page: Page) -> None:
@@ -69,6 +78,10 @@ class Service:
     def check(self, page: Page) -> str:
         """What is wrong with its answer, or nothing."""
         return page.complaint(*self._frontend.get(self.peer, self.kind, page.path))
+
+    def visits(self, pages: Sequence[Page], number: int) -> list[str]:
+        """Request so many pages in turn, on 8 connections at a time. What was wrong, or nothing."""
+        return visits.make(self._frontend.address(self.peer), MOUNTS[self.kind], pages, number)
 
     def url(self, page: Page) -> str:
         return self._frontend.url(self.peer, self.kind, page.path)

@@ -1,11 +1,13 @@
-"""The benchmark works: its table and its figures are there. How large they are is not looked at."""
+"""The benchmark works: its tables and its figures are there. How large they are is not looked at."""
 
 from __future__ import annotations
 
 import json
 import signal
 import sys
+import xml.etree.ElementTree
 from pathlib import Path
+from typing import Any
 
 from .pools import ROOT, base_environment
 from .processes import Program, Supervisor
@@ -19,43 +21,71 @@ def start(supervisor: Supervisor, directory: Path, *options: str) -> Program:
     return supervisor.start(command, "benchmarks", cwd=ROOT, env=env)
 
 
+def carry_out(supervisor: Supervisor, directory: Path, *studies: str) -> dict[str, Any]:
+    """A quick run of ours alone; what results.json says about each study."""
+    chosen = [word for study in studies for word in ("--study", study)]
+    program = start(supervisor, directory, "--quick", "--only", "trac-spawn", *chosen)
+    assert program.wait_exit(120) == 0, program.log
+    assert not supervisor.strays()
+    assert not leftovers(directory)
+    assert (directory / "results.md").read_text() in program.log
+    for picture in directory.glob("*.svg"):
+        xml.etree.ElementTree.parse(picture)
+
+    results = json.loads((directory / "results.json").read_text())
+    assert results["machine"]["cpus"] >= 1
+    assert {"Trac", "trac-spawn", "Python", "nginx", "wrk"} <= set(results["versions"])
+    assert results["plan"]["peers"] == ["trac-spawn"]
+    assert results["problems"] == {"trac-spawn": []}
+    assert results["failed_requests"] == {study: [] for study in studies}
+    measured: dict[str, Any] = results["studies"]
+    return measured
+
+
 def leftovers(directory: Path) -> list[Path]:
     return list(directory.glob("ts-bench-*"))
 
 
-def test_a_quick_run_measures_every_page(supervisor: Supervisor, tmp_path: Path) -> None:
-    program = start(supervisor, tmp_path, "--quick", "--only", "trac-spawn")
-    assert program.wait_exit(120) == 0, program.log
-    assert not supervisor.strays()
-    assert not leftovers(tmp_path)
-
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert results["machine"]["cpus"] >= 1
-    assert {"Trac", "trac-spawn", "Python", "nginx", "wrk"} <= set(results["versions"])
-    assert results["command"].endswith("--quick --only trac-spawn")
-    assert list(results["peers"]) == ["trac-spawn"]
-    peer = results["peers"]["trac-spawn"]
-    assert peer["problems"] == []
-    assert peer["failed_requests"] == {}
-    assert tuple(peer["pages"]) == PAGES
-    for page in peer["pages"].values():
+def test_peers_are_compared(supervisor: Supervisor, tmp_path: Path) -> None:
+    measured = carry_out(supervisor, tmp_path, "pages", "memory", "respawn")
+    pages = measured["pages"]["trac-spawn"]
+    assert tuple(pages) == PAGES
+    for page in pages.values():
         assert len(page["rounds"]) == 1
         assert page["requests_per_second"] > 0
         assert page["p99_ms"] >= page["p50_ms"] > 0
         assert page["cpu_ms"] > 0
+    memory = measured["memory"]["trac-spawn"]["2"]
     # Master, template and two workers.
-    assert peer["memory"]["processes"] == 4
-    assert peer["memory"]["pss_bytes"] > 1 << 20
-    assert peer["respawn_ms"]["median"] > 0
+    assert memory["processes"] == 4
+    assert memory["pss_bytes"] > 1 << 20
+    assert measured["respawn"]["trac-spawn"][0] > 0
 
     table = (tmp_path / "results.md").read_text()
-    assert table in program.log
-    for page in PAGES:
-        assert f"| {page}, requests/s |" in table
+    for page_title in PAGES:
+        assert f"| {page_title}, requests/s |" in table
+    assert {path.name for path in tmp_path.glob("*.svg")} == {
+        "throughput.svg",
+        "latency.svg",
+        "memory.svg",
+    }
+
+
+def test_our_own_costs_are_measured(supervisor: Supervisor, tmp_path: Path) -> None:
+    studies = ("large", "scaling", "floor", "recycling", "size", "endurance")
+    measured = carry_out(supervisor, tmp_path, *studies)
+    assert measured["large"]["trac-spawn"]["/wiki/WikiStart"]["requests_per_second"] > 0
+    assert measured["scaling"]["2"]["trac-spawn"]["/wiki/WikiStart"]["requests_per_second"] > 0
+    assert measured["floor"]["in_process_cpu_ms"]["/wiki/WikiStart"][0] > 0
+    assert set(measured["recycling"]) == {"trac-spawn", "trac-spawn-recycled"}
+    size = measured["size"]["by_workers"]["2"]
+    assert size["start_ms"] > 0
+    assert size["death_cpu_ms"] > 0
+    assert [requests for requests, _ in measured["endurance"]] == [20, 40]
 
 
 def test_a_run_that_is_stopped_leaves_nothing(supervisor: Supervisor, tmp_path: Path) -> None:
-    program = start(supervisor, tmp_path, "--only", "trac-spawn")
+    program = start(supervisor, tmp_path, "--only", "trac-spawn", "--study", "pages")
     program.wait_for_line("warming up", 60)
     assert leftovers(tmp_path)
     program.signal(signal.SIGTERM)

@@ -1,0 +1,75 @@
+"""Peers measured in turns, so that whatever slows the machine slows them all."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from benchmarks import cpu, load
+from benchmarks.figures import Best, Figure, Row
+from benchmarks.load import Sample
+from benchmarks.pages import Page
+from benchmarks.peers import Peer
+from benchmarks.plan import Plan
+from benchmarks.stage import Stage
+
+
+class Rounds:
+    """Samples by peer and page, one a round."""
+
+    def __init__(self) -> None:
+        self._samples: dict[str, dict[str, list[Sample]]] = {}
+
+    def measure(self, stage: Stage, pages: Sequence[Page], plan: Plan) -> None:
+        """Warm up, then all rounds. The services run and have been checked."""
+        if plan.warm_up:
+            stage.say("warming up")
+            for page, peer in stage.turns(pages):
+                load.apply(stage.service(peer, page).url(page), plan.warm_up)
+        for number in range(1, plan.rounds + 1):
+            stage.say(f"round {number} of {plan.rounds}")
+            for page, peer in stage.turns(pages):
+                self.measure_once(stage, page, peer, plan.seconds)
+
+    def measure_once(self, stage: Stage, page: Page, peer: Peer, seconds: int) -> None:
+        service = stage.service(peer, page)
+        before = cpu.seconds(service.program)
+        sample = load.apply(service.url(page), seconds)
+        spent = cpu.seconds(service.program) - before
+        cpu_ms = round(spent * 1000 / max(1, sample.requests), 4)
+        self.add(peer.name, page.title, dataclasses.replace(sample, cpu_ms=cpu_ms))
+
+    def add(self, peer: str, page: str, sample: Sample) -> None:
+        self._samples.setdefault(peer, {}).setdefault(page, []).append(sample)
+
+    def figure(self, peer: str, page: str, name: str) -> Figure:
+        """The median of a field of Sample."""
+        samples = self._samples.get(peer, {}).get(page, [])
+        return median([getattr(sample, name) for sample in samples]) if samples else None
+
+    def row(self, title: str, peers: Sequence[Peer], page: Page, name: str, best: Best) -> Row:
+        figures = {peer.name: self.figure(peer.name, page.title, name) for peer in peers}
+        return Row(title, figures, best)
+
+    def failures(self) -> list[str]:
+        return [
+            f"{peer}: {count:,} failed requests ({page}: {kind})"
+            for peer, pages in self._samples.items()
+            for page, samples in pages.items()
+            for sample in samples
+            for kind, count in sample.errors.items()
+        ]
+
+    def raw(self) -> dict[str, Any]:
+        return {
+            peer: {
+                page: {
+                    **{name: self.figure(peer, page, name) for name in load.FIGURES},
+                    "rounds": [dataclasses.asdict(sample) for sample in samples],
+                }
+                for page, samples in pages.items()
+            }
+            for peer, pages in self._samples.items()
+        }

@@ -1,0 +1,32 @@
+"""What can be measured, each by a function from a Bench to an Outcome."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+from benchmarks.bench import Bench
+from benchmarks.figures import Outcome
+from benchmarks.studies import (
+    endurance,
+    floor,
+    large,
+    memory,
+    pages,
+    recycling,
+    respawn,
+    scaling,
+    size,
+)
+
+#: In the order in which they are carried out and reported.
+STUDIES: dict[str, Callable[[Bench], Outcome]] = {
+    "pages": pages.study,
+    "large": large.study,
+    "memory": memory.study,
+    "scaling": scaling.study,
+    "respawn": respawn.study,
+    "floor": floor.study,
+    "recycling": recycling.study,
+    "size": size.study,
+    "endurance": endurance.study,
+}

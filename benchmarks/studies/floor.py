@@ -1,0 +1,61 @@
+"""Processor time of a page beside that of Trac itself, called in a process with a frozen heap."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from statistics import median
+from typing import Any
+
+from benchmarks.bench import Bench
+from benchmarks.errors import BenchmarkError
+from benchmarks.figures import Outcome, Row, Table
+from benchmarks.pages import Page
+from benchmarks.peers import OURS
+from benchmarks.processes import ROOT
+from benchmarks.rounds import Rounds
+
+
+def study(bench: Bench) -> Outcome:
+    pages = bench.plan.made
+    rounds = Rounds()
+    bare: dict[str, list[float]] = {page.title: [] for page in pages}
+    with bench.stage([OURS]) as stage:
+        stage.say("beside Trac called in-process")
+        stage.start(pages, bench.plan.workers)
+        for _ in range(bench.plan.rounds):
+            for page, peer in stage.turns(pages):
+                bare[page.title].append(_in_process(bench, page))
+                rounds.measure_once(stage, page, peer, bench.plan.seconds)
+    rows = [
+        Row(
+            f"{page.title}, CPU ms a request",
+            {
+                OURS.name: rounds.figure(OURS.name, page.title, "cpu_ms"),
+                "bare": median(bare[page.title]) if bare[page.title] else None,
+            },
+            min,
+        )
+        for page in pages
+    ]
+    columns = {OURS.name: OURS.title, "bare": "dispatch_request in-process"}
+    raw: dict[str, Any] = {OURS.name: rounds.raw(), "in_process_cpu_ms": bare}
+    return Outcome([Table("Beside Trac alone", columns, rows, OURS.name)], raw, {}, rounds.failures())
+
+
+def _in_process(bench: Bench, page: Page) -> float:
+    """Milliseconds, with as many processes at a time as there are workers: who is alone on a
+    processor is faster."""
+    command = [
+        sys.executable, "-m", "benchmarks.inprocess",
+        str(bench.small_environment), page.path, str(bench.plan.seconds),
+    ]  # fmt: skip
+    running = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for _ in range(bench.plan.workers)
+    ]
+    said = [process.communicate()[0] for process in running]
+    if any(process.returncode for process in running):
+        raise BenchmarkError("Trac cannot be called in-process: its words are above")
+    return sum(float(json.loads(words)) for words in said) / len(said)
