@@ -102,7 +102,7 @@ class WorkerHandle:
     #: What it is told when it is: whether to answer first what is queued.
     farewell: str = "retire"
     born: float = field(default_factory=time.monotonic)
-    #: When it became ready.
+    #: When it became ready (monotonic clock).
     ready_at: float = float("inf")
     #: When a worker that was told to end at once is killed; None for one that was not.
     kill_at: Optional[float] = None
@@ -120,6 +120,16 @@ class WorkerHandle:
     @property
     def worn(self) -> bool:
         return bool(self.reason)
+
+    @property
+    def idle(self) -> bool:
+        """It would take up a request at once."""
+        return self.state is WorkerState.READY and not self.slot.busy and self.stopped is None
+
+    @property
+    def idle_since(self) -> float:
+        """On the monotonic clock; infinity while it is not idle."""
+        return max(self.ready_at, self.slot.idle_since / 1e9) if self.idle else float("inf")
 
     def describe(self) -> str:
         """The same words in the log, in process titles and for whoever reads ps."""

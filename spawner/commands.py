@@ -101,11 +101,12 @@ class Commands:
 
     def scale(self, call: Call) -> None:
         (pool,) = self._chosen(call)
-        wanted = verbs.wanted_workers(call.arguments["workers"], pool.target)
+        wanted = verbs.wanted_workers(call.arguments["workers"], pool.scaling.maximum)
         if wanted < 1:
             raise BootError(f"{wanted} workers are too few; use pause to have none", os.EX_USAGE)
         self._master.resize(pool, wanted)
-        call.reply({"pool": pool.workplace.settings.name, "target": pool.target})
+        name = pool.workplace.settings.name
+        call.reply({"pool": name, "target": pool.target, "max_workers": pool.scaling.maximum})
 
     def recycle(self, call: Call) -> None:
         slot = verbs.slot_number(call.arguments)
@@ -176,7 +177,10 @@ def _pool_status(name: str, pool: Supervisor) -> PoolStatus:
         "name": name,
         "state": pool.state,
         "generation": pool.current.number,
+        "pm": pool.scaling.bounds.manager,
         "target": pool.target,
+        "max_workers": pool.scaling.maximum,
+        "max_children_reached": pool.scaling.max_reached,
         "addresses": addresses,
         "template": template,
         "workers": [_worker_status(worker) for worker in pool.workers],

@@ -12,7 +12,7 @@ from typing import Dict, Iterable, Iterator, List, Optional, Tuple
 from spawner import values
 from spawner.layers import Given, Layer, usage
 from spawner.setting import Rank, Scope, Setting, Source
-from spawner.settings import SETTINGS, UPCOMING, Settings
+from spawner.settings import SETTINGS, Settings
 from workers.errors import BootError
 
 MAIN = "trac-spawn"
@@ -126,7 +126,7 @@ class _Reader:
 def _add(section: Section, key: str, text: str, place: str) -> None:
     source = Source(Rank.POOL if section.name else Rank.FILE, place, key)
     target = section.settings
-    if key.startswith("env[") and "environment" not in UPCOMING:
+    if key.startswith("env["):
         match = _VARIABLE.fullmatch(key)
         if match is None:
             raise usage(f"{place}: {key} is not of the form env[NAME]")

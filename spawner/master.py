@@ -327,15 +327,18 @@ class Master:
 
     def grow(self) -> None:
         for pool in self.pools.values():
-            self.resize(pool, pool.target + 1)
+            self.resize(pool, pool.scaling.maximum + 1)
 
     def shrink(self) -> None:
         for pool in self.pools.values():
-            self.resize(pool, pool.target - 1)
+            self.resize(pool, pool.scaling.maximum - 1)
 
-    def resize(self, pool: Supervisor, target: int) -> None:
-        pool.target = max(1, min(target, SCOREBOARD_SLOTS // 2))
-        log.info("%s%d workers wanted", pool.workplace.label, pool.target)
+    def resize(self, pool: Supervisor, wanted: int) -> None:
+        """Of a pool that follows its load that is the number that it may have."""
+        number = max(1, min(wanted, SCOREBOARD_SLOTS // 2))
+        pool.scaling.move_maximum(number)
+        most = "" if pool.scaling.bounds.manager == "static" else "at most "
+        log.info("%s%s%d workers wanted", pool.workplace.label, most, number)
 
     def reopen(self) -> None:
         """Open the log files again."""

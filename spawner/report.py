@@ -42,6 +42,11 @@ def _pool(pool: PoolStatus) -> Lines:
         f"pool {pool['name']}: {pool['state']}, generation {pool['generation']}, "
         f"{ready} of {pool['target']} workers ready, {busy} busy"
     )
+    if pool["pm"] != "static":
+        yield (
+            f"  {pool['pm']}: at most {pool['max_workers']} workers, "
+            f"max children reached {pool['max_children_reached']} times"
+        )
     for address in pool["addresses"]:
         queue = address["listen_queue"]
         yield f"  {address['address']}: {known(queue['waiting'])} of {known(queue['limit'])} waiting"
@@ -93,7 +98,9 @@ def reload(answer: Reloaded) -> Lines:
 
 
 def scale(answer: Scaled) -> Lines:
-    yield f"{answer['pool']}: {answer['target']} workers wanted"
+    target, most = answer["target"], answer["max_workers"]
+    wanted = f"{target} workers wanted"
+    yield f"{answer['pool']}: {wanted if target == most else f'{wanted}, at most {most}'}"
 
 
 def recycle(answer: Recycled) -> Lines:

@@ -55,6 +55,7 @@ def sample(pool: Supervisor) -> None:
     for gauge, value in (
         (PoolGauge.GENERATION, pool.current.number),
         (PoolGauge.TARGET, pool.target),
+        (PoolGauge.CEILING_REACHED, pool.scaling.max_reached),
         (PoolGauge.QUEUE, waiting if known else UNKNOWN),
         (PoolGauge.QUEUE_LIMIT, sum(queue.limit for queue in known)),
         (PoolGauge.QUEUE_PEAK, max(waiting, board.noted(PoolGauge.QUEUE_PEAK))),

@@ -28,12 +28,6 @@ PRIVILEGES = "Privileges"
 RUNNING = "Running"
 GROUPS = (LISTENING, APPLICATION, WORKERS, REQUESTS, MONITORING, PRIVILEGES, RUNNING)
 
-#: Settings that the program does not act upon yet: nobody can give them until they leave this
-#: list. "environment" stands for the env[NAME] lines of a file.
-UPCOMING = frozenset({
-    "idle_timeout", "max_spare", "max_workers", "min_spare", "pm", "pool_memory", "start_workers",
-})  # fmt: skip
-
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 PROCESS_MANAGERS = ("static", "dynamic", "ondemand")  # php-fpm's words
 DEFAULT_POOL = "trac"
@@ -400,4 +394,4 @@ BY_NAME = {
     if field.metadata
 }
 #: What people can give.
-SETTINGS = tuple(setting for setting in BY_NAME.values() if setting.name not in UPCOMING)
+SETTINGS = tuple(BY_NAME.values())

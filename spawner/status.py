@@ -66,7 +66,10 @@ class PoolStatus(TypedDict):
     name: str
     state: str  # starting, running, paused, failed, stopping
     generation: int
-    target: int  # workers wanted
+    pm: str  # static, dynamic, ondemand
+    target: int  # workers wanted now
+    max_workers: int  # how many it may have
+    max_children_reached: int  # php-fpm's name: how often it wanted more
     addresses: List[AddressStatus]
     template: Optional[TemplateStatus]
     workers: List[WorkerStatus]
@@ -87,6 +90,7 @@ class Reloaded(TypedDict):
 class Scaled(TypedDict):
     pool: str
     target: int
+    max_workers: int
 
 
 class Recycled(TypedDict):

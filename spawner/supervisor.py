@@ -14,10 +14,12 @@ from typing import Callable, Optional, Union
 from spawner.children import TemplateHandle, WorkerHandle, describe_status, send_signal
 from spawner.deaths import Deaths
 from spawner.generation import Generation
+from spawner.growth import Growth
 from spawner.lifecycle import Event
 from spawner.limits import TIMED_OUT, Limits
 from spawner.overdue import read_stack
 from spawner.pool import Backoff, CrashLoop, WorkerState, plan
+from spawner.scaling import Scaling
 from spawner.settings import Settings
 from spawner.switchboard import Switchboard
 from spawner.template import one_line, reported_failure
@@ -73,7 +75,7 @@ class Supervisor:
         #: Every template that has not been reaped, by pid; one that was dismissed is on its way out.
         self._templates: dict[int, TemplateHandle] = {}
         self._reload = Reload()
-        self.target = workplace.settings.workers
+        self._growth = Growth(workplace, selector)
         #: Why the pool is not ready, and may never be.
         self.failure: Optional[BootError] = None
         #: How many workers were recycled, by the first word of the reason.
@@ -96,13 +98,18 @@ class Supervisor:
 
     def balance(self) -> None:
         """Take the next step towards the wanted number of ready workers; called after every event."""
-        if not self._serving:
+        if self._serving:
+            self._advance_reload()
+            self._approach()
+        else:
             self._finish()
-            return
-        self._advance_reload()
-        counted = [worker for worker in self._workers.values() if not self._is_on_trial(worker)]
+        self._growth.attend(self._serving and self.was_ready and not self.paused)
+
+    def _approach(self) -> None:
+        if self.paused:
+            self.scaling.rest()
         target = 0 if self.paused else self.target
-        steps = plan(counted, target, self.workplace.settings.max_surge)
+        steps = plan(self._growth.in_order(self._counted), target, self.workplace.settings.max_surge)
         for worker in steps.retire:
             self._retire(worker)
         if self._delay() > 0:
@@ -114,7 +121,8 @@ class Supervisor:
         for _ in range(min(steps.spawn, room) if self._current.can_spawn else 0):
             if not self._spawn(self._current):
                 break
-        if not self.was_ready and self.ready_workers >= self.target:
+        loaded = self._current.can_spawn and self.ready_workers >= self.target
+        if not self.was_ready and loaded:
             self.was_ready, self.failure = True, None
             self._happen(self, Event.POOL_READY)
 
@@ -131,6 +139,21 @@ class Supervisor:
         if not self._templates and not self.ended:
             self.ended = True
             self._happen(self, Event.POOL_EMPTY)
+
+    @property
+    def target(self) -> int:
+        """How many workers are wanted now."""
+        return self._growth.scaling.target
+
+    @property
+    def scaling(self) -> Scaling:
+        """What moves that number."""
+        return self._growth.scaling
+
+    @property
+    def _counted(self) -> list[WorkerHandle]:
+        """Those that are part of the capacity, or are to be."""
+        return [worker for worker in self._workers.values() if not self._is_on_trial(worker)]
 
     @property
     def workers(self) -> list[WorkerHandle]:
@@ -184,7 +207,7 @@ class Supervisor:
         return sum(worker.state is WorkerState.READY for worker in self._workers.values())
 
     def _retire(self, worker: WorkerHandle) -> None:
-        worker.reason = worker.reason or ("pause" if self.paused else "one worker fewer")
+        worker.reason = worker.reason or ("pause" if self.paused else self._growth.farewell)
         worker.state = WorkerState.LEAVING
         self._count_recycled(worker, worker.reason)
         worker.tell(worker.farewell)
@@ -443,6 +466,8 @@ class Supervisor:
     def _take_over(self, candidate: Generation) -> None:
         """The new generation has proved that it works."""
         self._reload.candidate = None
+        # Before any socket is closed: the kernel would go on to tell of one that others have open.
+        self._growth.adopt(candidate.workplace)
         self._current.dismiss_template()
         abandoned = [one for one in self.workplace.listeners if one not in candidate.workplace.listeners]
         for listener in abandoned:
@@ -454,7 +479,6 @@ class Supervisor:
         self.paused = False
         self._backoff.succeeded()
         self._crash_loop.succeeded()
-        self.target = candidate.workplace.settings.workers
         self._slow_before += self._limits.slow
         self._limits = self._limits_of(candidate.workplace.settings)
         for worker in self._workers.values():
@@ -506,11 +530,12 @@ class Supervisor:
     def drain(self) -> None:
         """Let nobody new in; every worker answers what is queued, then leaves."""
         self._serving = False
+        self._growth.attend(False)
         # First of all, so that nobody joins a queue that is not served any more.
         for listener in self.workplace.listeners:
             listener.stop_accepting()
         # A template stays until then: the last worker may die with connections left in the queue.
-        self._queue_waits = self.was_ready
+        self._queue_waits = self.was_ready and bool(self._workers or self._growth.queued)
         self._abandon_reload("the pool is being stopped")
         if not self._current.can_spawn:
             self._current.dismiss_template()
@@ -528,6 +553,7 @@ class Supervisor:
     def terminate(self) -> None:
         """Every child ends now, requests or not."""
         self._serving = self._queue_waits = False
+        self._growth.attend(False)
         for listener in self.workplace.listeners:
             listener.stop_accepting()
         self._abandon_reload("the pool is being stopped")
@@ -561,7 +587,8 @@ class Supervisor:
 
     def next_deadline(self) -> float:
         """When check_clock() is due, on the monotonic clock; infinity when nothing is."""
-        deadline = self._limits.next_deadline(self.workers, self._templates.values())
+        limits = self._limits.next_deadline(self.workers, self._templates.values())
+        deadline = min(limits, self._growth.next_deadline())
         delay = self._delay()
         if self._serving and delay:
             deadline = min(deadline, time.monotonic() + delay)
@@ -575,6 +602,7 @@ class Supervisor:
     def check_clock(self) -> None:
         """Act on children that are over a limit of time or memory."""
         self._limits.check(self.workers, self._templates.values())
+        self._growth.check(self._counted, self._templates.values())
 
     def _retire_now(self, worker: WorkerHandle, reason: str) -> None:
         """No longer part of the capacity: its replacement does not wait for it."""

@@ -70,6 +70,8 @@ _SENT = int(Gauge.SENT)
 _LAST_DURATION = int(Gauge.LAST_DURATION)
 _LAST_CPU = int(Gauge.LAST_CPU)
 _LAST_STATUS = int(Gauge.LAST_STATUS)
+_IDLE_SINCE = int(Gauge.IDLE_SINCE)
+_CONNECTIONS = int(Gauge.CONNECTIONS)
 
 
 class Slot:
@@ -147,7 +149,12 @@ class Slot:
         kind = status // 100 - 2 if whole and 200 <= status < 600 else _CUT
         words[ANSWERS + _METHOD_NUMBERS.get(method, OTHER_METHOD) * _CLASSES + kind] += 1
         words[REQUESTS] += 1
+        words[_IDLE_SINCE] = words[_STARTED] + took
         words[_STARTED] = 0
+
+    def hold(self, connections: int) -> None:
+        """So many are open, and none of them has a whole request."""
+        self._words[_CONNECTIONS] = connections
 
     def memory(self, resident: int, proportional: int, private: int) -> None:
         """What this process takes of memory now, in bytes; 0 for what is not known."""
@@ -159,9 +166,24 @@ class Slot:
 
     # -- readers ---------------------------------------------------------------------------------
 
+    # One word each, for whoever looks often: a snapshot copies and reads it all.
+
     @property
     def busy(self) -> bool:
-        return self._words[_STARTED] != 0
+        return bool(self._words[_STARTED])
+
+    @property
+    def idle_since(self) -> int:
+        """When the last request ended, in time.monotonic_ns(); 0 before the first one has."""
+        return self._words[_IDLE_SINCE]
+
+    @property
+    def connections(self) -> int:
+        return self._words[_CONNECTIONS]
+
+    @property
+    def requests(self) -> int:
+        return self._words[REQUESTS]
 
     def snapshot(self) -> Snapshot:
         before = self._words[_SEQUENCE]

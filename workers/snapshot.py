@@ -47,6 +47,8 @@ class Gauge(IntEnum):
     PROPORTIONAL = auto()
     PRIVATE = auto()
     RESIDENT_PEAK = auto()
+    IDLE_SINCE = auto()  # time.monotonic_ns(), 0 before the first answer
+    CONNECTIONS = auto()  # that are open and have no whole request
 
 
 class PoolGauge(IntEnum):
@@ -67,7 +69,7 @@ class PoolGauge(IntEnum):
     RESIDENT_PEAK = 15  # as of a worker
 
 
-GAUGES = 16
+GAUGES = 18
 assert len(Gauge) == GAUGES
 #: Counters: numbers of words.
 ACCEPTED, REQUESTS, BYTES_OUT, BYTES_IN, CPU, DURATION_SUM, WAIT_SUM = range(GAUGES, GAUGES + 7)

@@ -232,6 +232,7 @@ class Worker:
         if descriptor not in self._connections:
             self._selector.watch(descriptor, lambda: self._serve(connection))
             self._connections[descriptor] = connection
+            self._slot.hold(len(self._connections))
         self._sweep_at = min(self._sweep_at, connection.deadline)
 
     def _part_with(self, connection: Connection) -> None:
@@ -239,6 +240,7 @@ class Worker:
         if descriptor in self._connections:
             self._selector.unwatch(descriptor)
             del self._connections[descriptor]
+            self._slot.hold(len(self._connections))
         connection.close()
 
     def _hand_over(self, connection: Connection) -> bool:

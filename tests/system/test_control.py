@@ -75,7 +75,8 @@ def test_scale_recycle_pause_and_resume_under_load(spawn: Spawner) -> None:
     pool = spawn("-n", 2, *APP)
     with fcgi_load(pool.socket) as load:
         load.wait_for(20)
-        assert ask(pool, "scale", "trac", "+2") == {"pool": "trac", "target": 4}
+        answer = {"pool": "trac", "target": 4, "max_workers": 4}
+        assert ask(pool, "scale", "trac", "+2") == answer
         pool.wait_workers(4)
         ask(pool, "scale", "trac", 1)
         pool.wait_workers(1)

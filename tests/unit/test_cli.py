@@ -350,7 +350,7 @@ def test_manual_has_every_variable_of_trac_and_default() -> None:
 
 
 def test_manual_of_the_file_has_every_key_where_it_belongs() -> None:
-    text = rendered("-T", "ascii", "-O", "width=500", page=MANUALS / "trac-spawn.conf.5")
+    text = rendered("-T", "ascii", "-O", "width=900", page=MANUALS / "trac-spawn.conf.5")
     text = re.sub(".\b", "", text)
     keys = {scope: {one.file_key for one in SETTINGS if one.scope is scope} for scope in Scope}
     expected = {

@@ -9,7 +9,6 @@ from typing import Any, Dict, Optional, Tuple
 
 import pytest
 
-from spawner import configfile
 from spawner.configfile import parse_file, read_file, write_file
 from spawner.configuration import Configuration, load
 from spawner.layers import read_command_line
@@ -35,12 +34,6 @@ listen = unix:/run/tickets.sock 127.0.0.1:9000
 max-requests = 5
 workers = 2
 """
-
-
-@pytest.fixture(autouse=True)
-def with_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """env[NAME] is read, whether or not the program acts upon it yet."""
-    monkeypatch.setattr(configfile, "UPCOMING", frozenset())
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,10 @@ def pool_status(*addresses: str, busy: int = 1, idle: int = 1) -> PoolStatus:
         "name": "trac",
         "state": "running",
         "generation": 2,
+        "pm": "dynamic",
         "target": 2,
+        "max_workers": 8,
+        "max_children_reached": 1,
         "addresses": [
             {"address": address, "listen_queue": {"waiting": 3, "limit": 2048}} for address in addresses
         ],
@@ -87,7 +90,7 @@ RESULTS: Dict[str, Any] = {
     "status": status_of(pool_status("unix:/run/trac.sock")),
     "reload": {"pools": {"trac": 3}},
     "stop": {},
-    "scale": {"pool": "trac", "target": 5},
+    "scale": {"pool": "trac", "target": 5, "max_workers": 5},
     "recycle": {"pools": {"trac": [1, 2]}},
     "reopen": {},
     "pause": {"pools": ["trac"]},
@@ -261,6 +264,7 @@ def test_status_is_one_screen(master: Master, capsys: pytest.CaptureFixture[str]
         f"trac-spawn 1.0 (pid 812): running, started {started}, 3h 12m ago",
         "",
         "pool trac: running, generation 2, 2 of 2 workers ready, 1 busy",
+        "  dynamic: at most 8 workers, max children reached 1 times",
         "  unix:/run/trac.sock: 3 of 2048 waiting",
         "  template: pid 813, generation 2, ready",
         "  reloads: 1 done, 1 failed",

@@ -235,3 +235,16 @@ def _come_and_go(board: Scoreboard) -> None:
             slot = board.assign(number)
             slot.occupy(1, 1, 1)
             answer(slot)
+
+
+def test_idle_since_when_and_with_what() -> None:
+    board = Scoreboard(1)
+    slot = board.assign(1)
+    assert (slot.busy, slot.requests, slot.idle_since, slot.connections) == (False, 0, 0, 0)
+    slot.begin(1000, GET)
+    slot.hold(3)
+    assert (slot.busy, slot.connections) == (True, 3)
+    slot.end("GET", 200, 1, 7, 1)
+    assert (slot.busy, slot.requests, slot.idle_since) == (False, 1, 1007)
+    board.release(1)
+    assert (slot.idle_since, slot.connections) == (0, 0)

@@ -22,7 +22,7 @@ from spawner.layers import (
     resolve,
 )
 from spawner.setting import Rank, Setting, Source
-from spawner.settings import BY_NAME, GROUPS, SETTINGS, UPCOMING, Settings
+from spawner.settings import BY_NAME, GROUPS, SETTINGS, Settings
 from workers.errors import BootError
 
 BASIS = {"app": "site:app", "socket": "/run/trac.sock"}
@@ -48,7 +48,7 @@ def refusal(options: Dict[str, Any], environ: Optional[Dict[str, str]] = None) -
 def test_table_and_attributes_are_the_same_thing() -> None:
     fields = {field.name for field in dataclasses.fields(Settings)}
     assert set(BY_NAME) == fields - {"name", "environment", "sources"} == set(SAMPLES)
-    assert {setting.name for setting in SETTINGS} == set(BY_NAME) - UPCOMING
+    assert {setting.name for setting in SETTINGS} == set(BY_NAME)
     assert {setting.group for setting in SETTINGS} == set(GROUPS)
 
 
