@@ -11,6 +11,7 @@ from typing import Callable, Collection, Iterable, Union
 from spawner import slowlog
 from spawner.children import TemplateHandle, WorkerHandle, send_signal
 from spawner.hardmemory import HardMemory
+from spawner.losttime import LostTime
 from spawner.overdue import Overdue, clear_stack, read_stack
 from spawner.pool import WorkerState
 from spawner.settings import Settings
@@ -45,9 +46,12 @@ class Limits:
         self._retire = retire
         self._terminate = terminate
         self._memory = HardMemory(settings.hard_memory)
-        self._overdue = Overdue(settings)
+        self._lost = LostTime()
+        self._overdue = Overdue(settings, self._lost)
         #: How many requests were found slow.
         self.slow = 0
+        #: What next_deadline() has said, and not before it did.
+        self._deadline = float("inf")
         #: Workers that write their stack for the slow log now, and what is known of the request.
         self._shown: list[tuple[WorkerHandle, str]] = []
 
@@ -60,14 +64,21 @@ class Limits:
         deadlines += [self._stop_limit(child) for child in _all(workers, templates)]
         if workers:
             deadlines += [self._memory.due, self._overdue.due]
-        return min(deadlines, default=float("inf"))
+        deadline = min(deadlines, default=float("inf"))
+        self._deadline = max(deadline, time.monotonic())
+        return deadline
 
     def check(
         self, workers: Collection[WorkerHandle], templates: Collection[TemplateHandle]
     ) -> None:
         """Act on whoever is over a limit."""
         now = time.monotonic()
+        lost = self._lost.noticed(self._deadline, now)
+        if lost:
+            log.warning("the master could not run for %.1f s: no limit counts that time", lost)
         for worker in workers:
+            if worker.kill_at is not None:
+                worker.kill_at += lost
             if worker.kill_at is not None and worker.kill_at <= now:
                 log.warning("%s does not end by itself: killed", worker.describe())
                 worker.signal(signal.SIGKILL)
@@ -86,7 +97,8 @@ class Limits:
         self._overdue.forget(worker)
 
     def _start_limit(self, child: Child) -> float:
-        return child.born + (self._settings.startup_timeout or float("inf"))
+        limit = self._settings.startup_timeout or float("inf")
+        return child.born + limit + self._lost.since(child.born)
 
     def _end_start(self, child: Child, templates: Iterable[TemplateHandle]) -> None:
         limit = self._settings.startup_timeout
@@ -101,7 +113,8 @@ class Limits:
         if child.stopped is None:
             return float("inf")
         serves = isinstance(child, WorkerHandle) and child.state is WorkerState.READY
-        return child.stopped + STOPPED_GRACE + (0.0 if serves else self._settings.kill_after)
+        limit = STOPPED_GRACE + (0.0 if serves else self._settings.kill_after)
+        return child.stopped + limit + self._lost.since(child.stopped)
 
     def _end_stopped(self, child: Child) -> None:
         """Whoever waits for a stopped child waits in vain: visitors, or workers to be forked."""

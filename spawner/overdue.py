@@ -1,16 +1,15 @@
 """--request-timeout and --slow-after: the master's look at how long requests take.
 
-It goes by the scoreboard, so it needs no word from a worker that is stuck. The monotonic clock stands
-still while the machine is suspended, so that time is nobody's fault.
+It goes by the scoreboard, so it needs no word from a worker that is stuck.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from typing import Iterable, Iterator, Optional
 
 from spawner.children import WorkerHandle
+from spawner.losttime import LostTime
 from spawner.settings import Settings
 from workers.snapshot import Snapshot
 
@@ -23,7 +22,8 @@ STACK_CEILING = 65_536
 class Overdue:
     """Which requests are over one of the two limits. Times are on the monotonic clock."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lost: LostTime) -> None:
+        self._lost = lost
         self._timeout = settings.request_timeout or float("inf")
         self._slow = settings.slow_after or float("inf")
         #: When to look next.
@@ -40,12 +40,12 @@ class Overdue:
         if now < self.due:
             return
         self.due = now + INTERVAL
-        clock = time.monotonic_ns()
         for worker in workers:
             slot = worker.slot.snapshot()
             if not slot.busy or worker.pid is None:
                 continue
-            age = (clock - slot.request_started) / 1e9
+            started = slot.request_started / 1e9
+            age = now - started - self._lost.since(started)
             if age >= self._timeout and self._ended.get(worker) != slot.request_started:
                 self._ended[worker] = slot.request_started
                 yield worker, slot, age, True
