@@ -5,18 +5,20 @@ from __future__ import annotations
 import functools
 import os
 import time
-from typing import TYPE_CHECKING, Callable, Mapping, Optional
+from typing import TYPE_CHECKING, Callable, Iterable, Mapping, Optional
 
 from spawner import __version__, verbs
 from spawner.calls import Call
 from spawner.children import WorkerHandle
 from spawner.listenqueue import queues_of
+from spawner.news import News
 from spawner.pool import WorkerState
 from spawner.setting import Scope
 from spawner.settings import SETTINGS, Settings
 from spawner.status import (
     AddressStatus,
     Config,
+    Death,
     LastDeaths,
     MasterStatus,
     PoolStatus,
@@ -56,6 +58,10 @@ class Commands:
     # -- questions -------------------------------------------------------------------------------
 
     def status(self, call: Call) -> None:
+        call.reply(self.describe())
+
+    def describe(self) -> Status:
+        """All that the status shows."""
         master: MasterStatus = {
             "version": __version__,
             "pid": os.getpid(),
@@ -64,8 +70,7 @@ class Commands:
             "state": self._master.state,
         }
         pools = [_pool_status(name, pool) for name, pool in self._master.pools.items()]
-        answer: Status = {"master": master, "pools": pools}
-        call.reply(answer)
+        return {"master": master, "pools": pools}
 
     def config(self, call: Call) -> None:
         configuration = self._master.configuration
@@ -76,9 +81,12 @@ class Commands:
         call.reply(answer)
 
     def last_deaths(self, call: Call) -> None:
-        deaths = [death for pool in self._chosen(call) for death in pool.deaths]
-        answer: LastDeaths = {"deaths": sorted(deaths, key=lambda death: death["at"])}
+        answer: LastDeaths = {"deaths": _deaths_of(self._chosen(call))}
         call.reply(answer)
+
+    def news(self) -> News:
+        """For the status process: without what it can see by itself, on the scoreboards."""
+        return News(self.describe(), _deaths_of(self._master.pools.values()))
 
     # -- orders ----------------------------------------------------------------------------------
 
@@ -140,6 +148,11 @@ class Commands:
         if name not in pools:
             raise UnknownPool(name, pools)
         return [pools[name]]
+
+
+def _deaths_of(pools: Iterable[Supervisor]) -> list[Death]:
+    """The last one last."""
+    return sorted((death for pool in pools for death in pool.deaths), key=lambda death: death["at"])
 
 
 def _settings_of(pool: Optional[str], settings: Settings) -> list[SettingStatus]:
@@ -208,8 +221,9 @@ def _worker_status(worker: WorkerHandle) -> WorkerStatus:
         "requests": slot.requests,
         "request": {"started_s_ago": started} if slot.busy else None,
         "age_s": time.monotonic() - worker.born,
-        "rss": _memory(resident_memory, worker.pid),
-        "private": _memory(private_memory, worker.pid),
+        # As the worker last measured it by itself, which costs nothing and needs no rights.
+        "rss": slot.resident or _memory(resident_memory, worker.pid),
+        "private": slot.private or _memory(private_memory, worker.pid),
     }
 
 

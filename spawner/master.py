@@ -22,13 +22,16 @@ from spawner.configuration import Configuration
 from spawner.control import Control, open_control
 from spawner.controlpath import default_control_path
 from spawner.daemon import Launcher, PidFile, daemonize
+from spawner.helper import Helper
 from spawner.lifecycle import Action, Event, Lifecycle, State
+from spawner.listeners import Listener
 from spawner.sampler import Sampler
 from spawner.settings import Settings
 from spawner.supervisor import KILL_AFTER, Reloaded, Supervisor
 from spawner.watch import Watcher
 from spawner.workplace import SCOREBOARD_SLOTS, Workplace, open_workplace
 from workers import prctl
+from workers.channel import Channel
 from workers.errors import BootError
 
 log = logging.getLogger("trac-spawn")
@@ -110,10 +113,17 @@ class Master:
         #: Of the pools with --watch, by name.
         self._watchers: dict[str, Watcher] = {}
         self._systemd = systemd.Notifier.from_environment()
-        self._sampler = Sampler(self._all_pools)
+        self._commands = Commands(self)
+        self._helper = Helper(self._selector, self._be_status_process)
+        self._sampler = Sampler(
+            self._all_pools,
+            lambda: self._helper.wanted,
+            lambda: self._helper.news.write(self._commands.news()),
+        )
         self._failure: Optional[BootError] = None
         self._control: Optional[Control] = None
         self._stopped: list[Callable[[], None]] = []
+        self._pid = os.getpid()
 
     def run(self) -> int:
         """The loop, until all has been stopped. Raises BootError when no pool can start."""
@@ -123,6 +133,7 @@ class Master:
         self._entitle()
         self._watch_signals()
         prctl.become_subreaper()
+        self._helper.configure(self.configuration)
         log.info("listening on %s", ", ".join(self._addresses()))
         while self._lifecycle.state is not State.STOPPED:
             for pool in self._all_pools():
@@ -148,6 +159,7 @@ class Master:
             self._control.close()
         for pool in self._all_pools():
             pool.close_listeners()
+        self._helper.close()
         if self._pidfile is not None:
             self._pidfile.close()
 
@@ -165,7 +177,7 @@ class Master:
             # Several masters of one user without pid files: the first has it.
             log.info("trac-spawnctl cannot talk to this master: %s", error)
             return
-        self._control = Control(listener, self._selector, Commands(self).handlers())
+        self._control = Control(listener, self._selector, self._commands.handlers())
 
     @property
     def state(self) -> str:
@@ -213,9 +225,10 @@ class Master:
             return None
         return min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
 
-    def _timed(self) -> list[Union[Supervisor, Control, systemd.Notifier, Sampler]]:
+    def _timed(self) -> list[Union[Supervisor, Control, systemd.Notifier, Sampler, Helper]]:
         """Whoever has deadlines of its own."""
-        return [*self._all_pools(), self._systemd, self._sampler, *([self._control] if self._control else [])]
+        control = [self._control] if self._control else []
+        return [*self._all_pools(), self._systemd, self._sampler, self._helper, *control]
 
     def _check_clock(self) -> None:
         for one in self._timed():
@@ -230,7 +243,9 @@ class Master:
             if os.WIFSTOPPED(status) or os.WIFCONTINUED(status):
                 for pool in self._all_pools():
                     pool.child_stopped(pid, os.WIFSTOPPED(status))
-            elif not any(pool.child_ended(pid, status) for pool in self._all_pools()):
+            elif not self._helper.child_ended(pid, status) and not any(
+                pool.child_ended(pid, status) for pool in self._all_pools()
+            ):
                 # As PID 1, or as a subreaper, one inherits the children of others.
                 log.debug("reaped process %d: %s", pid, children.describe_status(status))
 
@@ -345,6 +360,7 @@ class Master:
         logs.reopen()
         for pool in self._all_pools():
             pool.reopen()
+        self._helper.reopen()
         log.info("log files opened again")
 
     # -- reload ----------------------------------------------------------------------------------
@@ -380,6 +396,10 @@ class Master:
             self._remove_pools({pool.name for pool in fresh.pools})
         for settings in wanted:
             self._reload_pool(settings, one_done)
+        try:
+            self._helper.configure(fresh)
+        except BootError as error:
+            log.error("the status is shown as before: %s", error)
         self._entitle()
 
     def _remove_pools(self, kept: set[str]) -> None:
@@ -422,10 +442,12 @@ class Master:
 
     # -- the process -----------------------------------------------------------------------------
 
-    def _in_child(self, workplace: Workplace) -> None:
+    def _in_child(self, workplace: Optional[Workplace]) -> None:
         """Close what belongs to the master alone: a copy of it would hide its death."""
         for pool in self._all_pools():
             pool.close_in_child(workplace)
+        if workplace is not None:
+            self._helper.forget()
         self._systemd.forget()
         if self._control is not None:
             self._control.forget()
@@ -436,6 +458,19 @@ class Master:
             self._launcher.forget()
         if self._pidfile is not None:
             self._pidfile.forget()
+
+    def _be_status_process(self, listeners: list[Listener], channel: Channel) -> None:
+        """What its process does; it sees the pools that there are now."""
+        from spawner.statusprocess import View, run_status_process  # not for a master without one
+
+        settings = {pool.name: pool for pool in self.configuration.pools}
+        views = [
+            View(settings.get(name, pool.workplace.settings), pool.workplace.scoreboard)
+            for name, pool in self.pools.items()
+        ]
+        self._in_child(None)
+        sockets = [listener.socket for listener in listeners]
+        run_status_process(sockets, views, self._helper.news, channel, self._pid)
 
     def _addresses(self) -> Iterator[str]:
         for pool in self.pools.values():

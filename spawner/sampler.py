@@ -8,7 +8,6 @@ from typing import Callable, Iterable
 
 from spawner.listenqueue import queues_of
 from spawner.pool import WorkerState
-from spawner.settings import Settings
 from spawner.supervisor import Supervisor
 from workers.poolstatus import UNKNOWN
 from workers.snapshot import PoolGauge
@@ -17,16 +16,22 @@ from workers.snapshot import PoolGauge
 INTERVAL = 1.0
 
 
-def wanted(settings: Settings) -> bool:
-    """Whether anybody can see what would be sampled of this pool."""
-    return settings.status_path is not None
-
-
 class Sampler:
-    """Has nothing to do, and no deadline, while no pool's status is to be seen."""
+    """Has nothing to do, and no deadline, while no pool's status is to be seen.
 
-    def __init__(self, pools: Callable[[], Iterable[Supervisor]]) -> None:
+    ``seen_apart``: all pools can be seen otherwise than by their own --status-path; then ``tell``
+    passes on what else the master knows.
+    """
+
+    def __init__(
+        self,
+        pools: Callable[[], Iterable[Supervisor]],
+        seen_apart: Callable[[], bool],
+        tell: Callable[[], None],
+    ) -> None:
         self._pools = pools
+        self._seen_apart = seen_apart
+        self._tell = tell
         self._due = 0.0
 
     def next_deadline(self) -> float:
@@ -40,9 +45,12 @@ class Sampler:
         self._due = now + INTERVAL
         for pool in self._watched():
             sample(pool)
+        if self._seen_apart():
+            self._tell()
 
     def _watched(self) -> Iterable[Supervisor]:
-        return (pool for pool in self._pools() if wanted(pool.workplace.settings))
+        apart = self._seen_apart()
+        return (pool for pool in self._pools() if apart or pool.workplace.settings.status_path)
 
 
 def sample(pool: Supervisor) -> None:

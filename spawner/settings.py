@@ -242,6 +242,11 @@ class Settings:
         MONITORING, parse=values.url_path, metavar="/PATH",
         help="Answer requests for this path with the pool's status, as php-fpm's status page.",
     )  # fmt: skip
+    status_listen: Optional[str] = _setting(
+        MONITORING, scope=Scope.MASTER, parse=values.listener, metavar="ADDRESS",
+        help="Answer --status-path and --ping-path here too, apart from the pools, also when all "
+        "workers are busy.",
+    )  # fmt: skip
     ping_path: Optional[str] = _setting(
         MONITORING, parse=values.url_path, metavar="/PATH",
         help="Answer requests for this path with --ping-response.",

@@ -240,19 +240,19 @@ class Supervisor:
             self._workers[number] = worker
         return worker is not None
 
-    def close_in_child(self, workplace: Workplace) -> None:
-        """In a child that works at ``workplace``: close what is not for it. Channels lead to its
-        siblings, and a listening socket stays open as long as anybody has it."""
+    def close_in_child(self, workplace: Optional[Workplace]) -> None:
+        """In a child that works at ``workplace``, None for no pool's: close what is not for it.
+        Channels lead to its siblings, and a listening socket stays open as long as anybody has it."""
         self._switchboard.close()
         candidate = self._reload.candidate
         for own in (self.workplace, candidate.workplace if candidate else self.workplace):
             for listener in own.listeners:
-                if listener not in workplace.listeners:
+                if workplace is None or listener not in workplace.listeners:
                     listener.close()
         for worker in self._workers.values():
             if worker.stacks is not None:
                 os.close(worker.stacks)
-        if self.workplace.handoff is not workplace.handoff:
+        if workplace is None or self.workplace.handoff is not workplace.handoff:
             self.workplace.handoff.close()
 
     # -- what children say -----------------------------------------------------------------------

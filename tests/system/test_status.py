@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
+from pathlib import Path
 from typing import Any
+
+import psutil
 
 from workers.fastcgi import client
 
-from .clients import params
+from .clients import Load, params
 from .pools import Pool, Spawner
-from .processes import wait_until
+from .processes import title, wait_until
 from .visits import APP, busy_visit, get
 
 STATUS = ("--status-path", "/status", "--ping-path", "/ping")
@@ -73,3 +78,85 @@ def test_the_master_tells_what_only_it_sees(spawn: Spawner) -> None:
     assert found["wanted processes"] == 1
     for sock in waiting:
         sock.close()
+
+
+def apart(tmp_path: Path) -> tuple[tuple[object, ...], str]:
+    """Options for a status process, and where it listens."""
+    where = str(tmp_path / "status.sock")
+    return ("--status-listen", f"unix:{where}"), where
+
+
+def test_the_status_process_answers_when_all_workers_are_busy(spawn: Spawner, tmp_path: Path) -> None:
+    options, where = apart(tmp_path)
+    pool = spawn("-n", 1, *APP, *STATUS, *options)
+    visit = busy_visit(pool, "/sleep?seconds=2")
+    found = json.loads(get(where, "/status?json&full"))
+    assert (found["active processes"], found["idle processes"]) == (1, 0)
+    assert found["processes"][0]["request uri"].startswith("/sleep")
+    assert get(where, "/ping") == "pong"
+    missing = client.request(where, params("/echo"))
+    assert missing.status == 404
+    assert client.request(where, params("/status", "POST")).status == 405
+    assert visit.status() == 200
+
+
+def test_the_status_process_is_replaced_and_leaves_with_the_master(spawn: Spawner, tmp_path: Path) -> None:
+    options, where = apart(tmp_path)
+    pool = spawn("-n", 1, *APP, *options)
+    (first,) = status_processes(pool)
+    os.kill(first, signal.SIGKILL)
+    # Whoever comes meanwhile waits for the next one.
+    assert json.loads(get(where, "/status?json"))["pool"] == "trac"
+    (second,) = status_processes(pool)
+    assert second != first
+    assert pool.stop() == 0
+    assert not Path(where).exists()
+
+
+def test_the_status_process_follows_a_reload(spawn: Spawner, tmp_path: Path) -> None:
+    options, where = apart(tmp_path)
+    pool = spawn("-n", 1, *APP, *options)
+    for _ in range(3):
+        get(pool, "/echo")
+    with Load(lambda id: (200, get(where, f"/status?json&{id}").encode() + id.encode()), 1) as load:
+        pool.signal(signal.SIGHUP)
+        pool.wait_for_line("reloaded: generation 2")
+        load.wait_for(3)
+    load.check()
+    wait_until(lambda: json.loads(get(where, "/status?json"))["generation"] == 2)
+    assert json.loads(get(where, "/status?json"))["accepted conn"] == 3
+
+
+def test_the_status_process_survives_garbage(spawn: Spawner, tmp_path: Path) -> None:
+    options, where = apart(tmp_path)
+    pool = spawn("-n", 1, *APP, *options)
+    (pid,) = status_processes(pool)
+    idle = [client.connect(where, 5) for _ in range(50)]
+    for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 100_000, b"\x01\x01\x00\x01\xff\xff\x00\x00", b""):
+        for _ in range(25):
+            with contextlib.suppress(OSError), client.connect(where, 5) as sock:
+                sock.sendall(garbage)
+    assert "pool" in get(where, "/status")
+    assert status_processes(pool) == [pid]
+    for sock in idle:
+        sock.close()
+
+
+def test_the_status_process_has_no_rights(
+    spawn_as_root: Spawner, tmp_path: Path, other_user: str
+) -> None:
+    options, where = apart(tmp_path)
+    pool = spawn_as_root("-n", 1, *APP, "--user", other_user, *options)
+    assert "pool" in get(where, "/status")
+    (pid,) = status_processes(pool)
+    assert psutil.Process(pid).uids().real == 65534
+    # It keeps nothing of the pools: not their sockets, nor the master's.
+    listening = {c.laddr for c in psutil.Process(pid).net_connections("unix") if c.laddr}
+    assert listening <= {where}, listening
+
+
+def status_processes(pool: Pool) -> list[int]:
+    def found() -> list[int]:
+        return [p.pid for p in pool.descendants() if title(p).startswith("trac-spawn: status")]
+
+    return wait_until(lambda: found() if len(found()) == 1 else [], what="one status process")

@@ -103,7 +103,8 @@ SAMPLES: Dict[str, Tuple[str, Any]] = {
     "idle_timeout": ("1m", 60.0), "max_surge": ("2", 2), "pool_memory": ("2G", 2 << 30),
     "startup_timeout": ("0", 0.0), "request_timeout": ("5m", 300.0), "kill_after": ("1.5", 1.5),
     "slow_log": ("/slow", "/slow"), "slow_after": ("2", 2.0),
-    "status_path": ("/s", "/s"), "ping_path": ("/p", "/p"), "ping_response": ("fine", "fine"),
+    "status_path": ("/s", "/s"), "status_listen": ("127.0.0.1:9", "127.0.0.1:9"),
+    "ping_path": ("/p", "/p"), "ping_response": ("fine", "fine"),
 }  # fmt: skip
 # What each sample needs beside it to be a whole configuration.
 _DYNAMIC = {"pm": "dynamic", "max_workers": "20"}

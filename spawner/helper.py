@@ -1,0 +1,191 @@
+"""The status process as the master has it: its sockets, its birth, and another one when it dies."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import selectors
+import signal
+import time
+from typing import Callable, Optional
+
+from spawner.addresses import Address, parse_address
+from spawner.children import describe_status, fork_child, reap, send_signal
+from spawner.configuration import Configuration
+from spawner.listeners import Access, Listener, open_listener
+from spawner.news import NewsPage
+from spawner.pool import Backoff
+from spawner.switchboard import Switchboard
+from workers.channel import Channel
+from workers.errors import BootError
+from workers.logs import own_log_file
+
+log = logging.getLogger("trac-spawn")
+
+#: Monitoring asks now and then; what waits here waits no longer than one page takes.
+BACKLOG = 64
+#: At the end of the master, for an answer that has begun (seconds).
+LEAVING_TIME = 1.0
+
+
+class Helper:
+    """Runs while the configuration asks for it. Its sockets are the master's, and stay open while one
+    process takes the place of another: whoever connects is answered."""
+
+    def __init__(
+        self, selector: selectors.BaseSelector, run: Callable[[list[Listener], Channel], None]
+    ) -> None:
+        """``run`` is what the process does, given its sockets and its end of a channel."""
+        self._run = run
+        self._switchboard = Switchboard(selector)
+        self.listeners: list[Listener] = []
+        self.news = NewsPage()
+        self._channel: Optional[Channel] = None
+        self._pid: Optional[int] = None
+        self._former: set[int] = set()
+        self._born = 0.0
+        self._backoff = Backoff()
+
+    @property
+    def wanted(self) -> bool:
+        return bool(self.listeners)
+
+    def configure(self, configuration: Configuration) -> None:
+        """Listen as ``configuration`` says, and begin anew with its pools. Raises BootError, and then all
+        is as it was."""
+        master = configuration.master
+        first = configuration.pools[0]
+        access = Access(first.socket_mode, first.socket_user, first.socket_group)
+        wanted = [] if master.status_listen is None else [_parse(master.status_listen)]
+        kept = {listener.asked: listener for listener in self.listeners}
+        listeners = [kept.get(address) or _open(address, access) for address in wanted]
+        for listener in self.listeners:
+            if listener not in listeners:
+                listener.close()
+        self.listeners = listeners
+        self._dismiss()
+        self._backoff.succeeded()
+        self.start()
+
+    def start(self) -> None:
+        """Fork the process, when one is wanted."""
+        if not self.wanted:
+            return
+        try:
+            ours, theirs = Channel.pair()
+            self._pid = fork_child(lambda: self._be(ours, theirs))
+        except OSError as error:
+            self._failed(f"cannot fork: {error.strerror}")
+            return
+        theirs.close()
+        self._born = time.monotonic()
+        self._channel = ours
+        self._switchboard.connect(ours, self._hear)
+
+    def _be(self, ours: Channel, theirs: Channel) -> None:
+        ours.close()
+        self._run(self.listeners, theirs)
+
+    def _hear(self) -> None:
+        """It has nothing to say but that it is ready, or gone."""
+        channel = self._channel
+        if channel is None:
+            return
+        try:
+            for message in self._switchboard.messages(channel):
+                if message is None:
+                    self._switchboard.hang_up(channel)
+                elif message.get("event") == "ready":
+                    self._backoff.succeeded()
+        except ValueError:
+            self._switchboard.hang_up(channel)
+
+    def child_ended(self, pid: int, status: int) -> bool:
+        """A child was reaped; False when it is not this one."""
+        if pid in self._former:
+            self._former.discard(pid)
+            return True
+        if pid != self._pid:
+            return False
+        self._pid = None
+        self._hang_up()
+        self._failed(f"died: {describe_status(status)}")
+        return True
+
+    def _failed(self, how: str) -> None:
+        delay = self._backoff.failed(time.monotonic(), self._born)
+        log.warning("the status process %s; the next one starts in %.1f s", how, delay)
+
+    def next_deadline(self) -> float:
+        """When check_clock() is due, on the monotonic clock; infinity when nothing is."""
+        if self._pid is not None or not self.wanted:
+            return float("inf")
+        now = time.monotonic()
+        return now + self._backoff.remaining(now)
+
+    def check_clock(self) -> None:
+        if self._pid is None and self.wanted and not self._backoff.remaining(time.monotonic()):
+            self.start()
+
+    def reopen(self) -> None:
+        """The log file has been opened again."""
+        own = own_log_file()
+        if self._channel is not None:
+            self._channel.send({"command": "reopen"}, [] if own is None else [own])
+
+    def forget(self) -> None:
+        """In a child of the master: close what is not for it."""
+        self._switchboard.close()
+        for listener in self.listeners:
+            listener.close()
+
+    def close(self) -> None:
+        """At the end of the master."""
+        for listener in self.listeners:
+            listener.close()
+        self.listeners = []
+        self._dismiss()
+        deadline = time.monotonic() + LEAVING_TIME
+        while self._former and time.monotonic() < deadline:
+            self._former.difference_update(pid for pid, _ in reap())
+            time.sleep(0.005)
+        for pid in self._former:
+            send_signal(pid, signal.SIGKILL)
+
+    def _dismiss(self) -> None:
+        """Let the process finish what it has begun, and leave."""
+        self._hang_up()
+        if self._pid is not None:
+            self._former.add(self._pid)
+            send_signal(self._pid, signal.SIGTERM)
+            self._pid = None
+
+    def _hang_up(self) -> None:
+        if self._channel is not None:
+            self._switchboard.hang_up(self._channel)
+            self._channel = None
+
+
+def _parse(text: str) -> Address:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise BootError(f"--status-listen: {error}", os.EX_USAGE) from None
+
+
+def _open(address: Address, access: Access) -> Listener:
+    listener = open_listener(address, BACKLOG, access)
+    log.info("status on %s", listener.address)
+    if _is_public(address):
+        log.warning("the status can be seen by whoever reaches %s", listener.address)
+    return listener
+
+
+def _is_public(address: Address) -> bool:
+    if address.kind not in ("inet", "inet6"):
+        return False
+    try:
+        return not ipaddress.ip_address(address.host).is_loopback
+    except ValueError:
+        return address.host != "localhost"

@@ -1,0 +1,61 @@
+"""What the master knows, for its status process to read: one page of shared memory, one writer.
+
+A page rather than messages: nobody has to read it, and it never waits for anybody.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import mmap
+from dataclasses import dataclass, field
+from typing import Any, List, Optional
+
+from spawner.status import Death, Status
+
+log = logging.getLogger("trac-spawn")
+
+#: Room for hundreds of workers and the deaths that are remembered. What is not written costs nothing.
+PAGE = 4 << 20
+_HEAD = 16
+_SEQUENCE, _LENGTH = range(2)
+_ATTEMPTS = 1000
+
+
+@dataclass(frozen=True)
+class News:
+    """As trac-spawnctl's status and last-deaths have it, see status.py."""
+
+    status: Optional[Status] = None
+    deaths: List[Death] = field(default_factory=list)
+
+
+class NewsPage:
+    """Made by the master before it forks the process that reads it."""
+
+    def __init__(self) -> None:
+        self._memory = memoryview(mmap.mmap(-1, PAGE))
+        self._words = self._memory[:_HEAD].cast("Q")
+
+    def write(self, news: News) -> None:
+        data = json.dumps({"status": news.status, "deaths": news.deaths}).encode()
+        if len(data) > PAGE - _HEAD:
+            log.warning("the status is too long to be shown: %d bytes", len(data))
+            return
+        words = self._words
+        # Odd while it changes: a reader takes another look.
+        words[_SEQUENCE] += 1
+        self._memory[_HEAD : _HEAD + len(data)] = data
+        words[_LENGTH] = len(data)
+        words[_SEQUENCE] += 1
+
+    def read(self) -> News:
+        """The latest; nothing known before the first, and when the master died while writing."""
+        words = self._words
+        for _ in range(_ATTEMPTS):
+            before = words[_SEQUENCE]
+            data = bytes(self._memory[_HEAD : _HEAD + words[_LENGTH]])
+            if before % 2 == 0 and words[_SEQUENCE] == before:
+                told: dict[str, Any] = json.loads(data) if data else {}
+                return News(**told)
+        return News()

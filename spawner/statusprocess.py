@@ -1,0 +1,89 @@
+"""The process that shows the pools' status apart from the pools: it answers when all workers are busy.
+
+It is a worker whose application is the status page, so it takes no more from slow or broken clients
+than a pool does. It reads what all share, the scoreboards and the master's page of news, and has
+nothing to give: no rights, no sockets of the pools, no way to tell the master anything.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spawner import privileges
+from spawner.news import NewsPage
+from spawner.privileges import Identity
+from spawner.settings import Settings
+from workers import prctl
+from workers.application import Application
+from workers.channel import Channel
+from workers.connection import Ceilings
+from workers.scoreboard import Scoreboard
+from workers.statuspages import Page, ping_page, status_page
+from workers.worker import Worker, WorkerConfig
+
+DEFAULT_PATH = "/status"
+#: Whom root becomes: the kernel's own number for nobody, and everybody's.
+NOBODY = Identity(65534, 65534, (65534,))
+#: A status page is asked for in one small piece.
+CEILINGS = Ceilings(max_body=65_536, receive_timeout=10.0, keep_alive_timeout=60.0)
+
+
+@dataclass(frozen=True)
+class View:
+    """One pool, as far as it is shown."""
+
+    settings: Settings
+    scoreboard: Scoreboard
+
+
+def run_status_process(
+    listeners: Sequence[socket.socket], views: Sequence[View], news: NewsPage, channel: Channel, master: int
+) -> None:
+    """Be the status process until the master says otherwise, or is gone."""
+    if os.geteuid() == 0:
+        privileges.drop(NOBODY, None, "/", None)
+    prctl.die_with_parent(signal.SIGTERM)
+    if os.getppid() != master:
+        return
+    slot = Scoreboard(1).slot(1)
+    slot.occupy(os.getpid(), 0, time.time_ns())
+    application = Application(by_path(pages(views)))
+    config = WorkerConfig(CEILINGS)
+    Worker(application, listeners, config, slot=slot, name="status", channel=channel).run()
+
+
+def pages(views: Sequence[View]) -> dict[str, Page]:
+    """Each pool at its --status-path, else at /status; PATH/NAME tells pools with one path apart."""
+    found: dict[str, Page] = {}
+    for view in views:
+        settings = view.settings
+        page = status_page(view.scoreboard, settings.name, settings.pm)
+        path = settings.status_path or DEFAULT_PATH
+        found.setdefault(path, page)
+        found[f"{path}/{settings.name}"] = page
+        if settings.ping_path is not None:
+            found.setdefault(settings.ping_path, ping_page(settings.ping_response))
+    return found
+
+
+def by_path(found: dict[str, Page]) -> Page:
+    """A WSGI application of these pages."""
+
+    def application(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+        page = found.get(environ["SCRIPT_NAME"] + environ["PATH_INFO"])
+        if page is None:
+            start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
+            return [f"There are: {', '.join(found)}\n".encode()]
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            allowed = [("Content-Type", "text/plain; charset=utf-8"), ("Allow", "GET, HEAD")]
+            start_response("405 Method Not Allowed", allowed)
+            return [b"This can only be looked at.\n"]
+        return page(environ, start_response)
+
+    return application
