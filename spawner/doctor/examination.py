@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import List, Optional, Tuple
@@ -11,7 +12,7 @@ from spawner import asking, cli, verbs
 from spawner.addresses import Address
 from spawner.configuration import Configuration
 from spawner.controlpath import default_control_path
-from spawner.doctor import answering, limits, sockets
+from spawner.doctor import answering, frontend, limits, sockets
 from spawner.doctor.account import account_of
 from spawner.doctor.finding import Diagnosis, Finding, Findings, worst
 from spawner.doctor.site import Site, Wish, settings_of_master
@@ -64,6 +65,8 @@ def run(
     wish: Wish, control: Optional[str], file: Optional[str], options: Sequence[str]
 ) -> Tuple[Diagnosis, int]:
     """The diagnosis and the exit status. Raises BootError when there is nothing to examine."""
+    if wish.url is not None and not re.match("https?://[^/]", wish.url):
+        raise BootError(f"--url: {wish.url!r} does not begin with http://HOST or https://HOST", os.EX_USAGE)
     site = _site(wish, control, file, options)
     examination = examine(site)
     return examination.diagnosis(), worst(examination.findings)
@@ -85,7 +88,8 @@ def _site(wish: Wish, control: Optional[str], file: Optional[str], options: Sequ
             status = asking.ask(path, "status", {}, verbs.AT_ONCE)
             pools = settings_of_master(asking.ask(path, "config", {}, verbs.AT_ONCE)["settings"])
         except BootError as error:
-            raise _nothing_known(error) from error
+            if wish.url is None:
+                raise _nothing_known(error) from error
     servers = running_web_servers()
     given = wish.web_user
     return Site(
@@ -124,8 +128,8 @@ def _status_of(path: Optional[str], pools: Iterable[Settings]) -> Optional[Statu
 
 def _nothing_known(error: BootError) -> BootError:
     return BootError(
-        f"{error}. Without a master, say what to look at: -f FILE, or the options of trac-spawn "
-        "behind --",
+        f"{error}. Without a master, say what to look at: -f FILE, the options of trac-spawn behind "
+        "--, or --url URL",
         error.exit_code,
     )
 
@@ -141,7 +145,18 @@ def examine(site: Site) -> Examination:
         for address in site.addresses(pool):
             _look_at_address(examination, address, pool, site)
         examination.look_at(f"{site.named(pool)}limits", limits.examine_limits(pool, site))
+    _look_through_the_front(examination, site)
     return examination
+
+
+def _look_through_the_front(examination: Examination, site: Site) -> None:
+    url = site.wish.url
+    if url is None:
+        examination.left_out.append("what visitors see: say the site's address with --url")
+    elif site.pools and all(pool.app is not None for pool in site.pools):
+        examination.left_out.append(f"{url}: only pages of Trac can be understood")
+    else:
+        examination.look_at(url, frontend.examine_frontend(url, site.wish.timeout))
 
 
 def _look_at_address(examination: Examination, address: Address, pool: Settings, site: Site) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import grp
 import json
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -15,10 +16,14 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 import pytest
+import trac
 
+from . import tracenv
 from .pools import BIN, Pool, Spawner, base_environment
-from .processes import PATIENCE
+from .processes import PATIENCE, Supervisor
+from .webservers import Port, WebServer, WebServers
 
+HTDOCS = Path(trac.__file__).with_name("htdocs")
 APP = ("--app", "tests.system.apps:application")
 
 
@@ -47,6 +52,123 @@ class Stage:
         return listening
 
 
+#: nginx as its documentation and Trac's would have it; the names are what the mistakes change.
+LOCATION = """
+    fastcgi_pass unix:{socket};
+    include /etc/nginx/fastcgi_params;
+    fastcgi_split_path_info ^(/trac)(/.*)?$;
+    fastcgi_param SCRIPT_NAME $fastcgi_script_name;
+    fastcgi_param PATH_INFO $fastcgi_path_info;
+    fastcgi_param HTTP_HOST $http_host;
+    fastcgi_param REMOTE_USER {user};
+"""
+NGINX = """
+location {match} {{ {location} {more} }}
+location = {login} {{
+    auth_basic "Trac";
+    auth_basic_user_file {directory}/htpasswd;
+    {with_user}
+}}
+{beside}
+"""
+LIGHTTPD = """
+server.modules += ( "mod_auth", "mod_authn_file", "mod_fastcgi" )
+fastcgi.server = ( "/trac" => (( "socket" => "{socket}", "check-local" => "{check_local}" )) )
+auth.backend = "htpasswd"
+auth.backend.htpasswd.userfile = "{directory}/htpasswd"
+auth.require = ( "/trac/login" =>
+    ( "method" => "basic", "realm" => "Trac", "require" => "valid-user" ) )
+{more}
+"""
+APACHE = """
+ProxyPass "/trac" "unix:{socket}|fcgi://trac/trac"
+<LocationMatch "^/trac(/[^/]+)?/login$">
+    AuthType Basic
+    AuthName Trac
+    AuthUserFile {directory}/htpasswd
+    Require valid-user
+</LocationMatch>
+"""
+
+
+@dataclass
+class Front:
+    """A pool that serves a Trac at /trac, and web servers that are put in front of it."""
+
+    pool: Pool
+    webservers: WebServers
+    directory: Path
+
+    def nginx(
+        self,
+        more: str = "",
+        match: str = "~ ^/trac(?:/|$)",
+        login: str = "/trac/login",
+        beside: str = "",
+        http: str = "",
+        socket: str = "",
+    ) -> WebServer:
+        config = NGINX.format(
+            # Debian's fastcgi_params have a REMOTE_USER that nobody has checked.
+            location=LOCATION.format(socket=socket or self.pool.socket, user='""'),
+            with_user=LOCATION.format(socket=socket or self.pool.socket, user="$remote_user"),
+            more=more, match=match, login=login, beside=beside,
+            directory=self.directory,
+        )  # fmt: skip
+        return self.webservers.nginx(config, http, user="www-data")
+
+    def lighttpd(self, check_local: str = "disable", more: str = "") -> WebServer:
+        return self.webservers.lighttpd(
+            LIGHTTPD.format(
+                socket=self.pool.socket, directory=self.directory, check_local=check_local, more=more
+            )
+        )
+
+    def apache(self) -> WebServer:
+        config = APACHE.format(socket=self.pool.socket, directory=self.directory)
+        return self.webservers.apache(config, modules=("proxy", "proxy_fcgi"))
+
+    def tls(self, behind: WebServer) -> str:
+        """The address of HAProxy, which encrypts for ``behind`` and tells it nothing."""
+        both = self.directory / "both.pem"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+             "-nodes", "-days", "1", "-subj", "/CN=localhost", "-keyout", both, "-out", f"{both}.crt"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        both.write_text(both.read_text() + Path(f"{both}.crt").read_text())
+        port = Port()
+        self.webservers.haproxy(
+            f"frontend f\n  bind 127.0.0.1:{port.number} ssl crt {both}\n  default_backend b\n"
+            f"backend b\n  server s 127.0.0.1:{behind.port}\n",
+            port,
+        )
+        return f"https://127.0.0.1:{port.number}/trac"
+
+    def arguments(self, server: WebServer) -> List[object]:
+        return ["-s", self.pool.control, "--web-user", "www-data", "--url", f"{server.url}/trac"]
+
+
+@pytest.fixture(scope="module")
+def trac_pool(
+    session_dir: Path, pristine_env: Path, _public_code: Path
+) -> Iterator[Pool]:
+    """One for all tests that only look at it: starting Trac takes longer than looking."""
+    directory = session_dir / "doctor"
+    directory.mkdir(mode=0o755)
+    env = tracenv.copy(pristine_env, directory / "env")
+    supervisor = Supervisor(directory)
+    spawn = Spawner(supervisor, directory, _public_code)
+    yield spawn("-n", 2, "-G", "www-data", "-u", "www-data", "--env", env)
+    supervisor.finish()
+
+
+@pytest.fixture
+def front(trac_pool: Pool, webservers: WebServers, tmp_path: Path) -> Front:
+    (tmp_path / "htpasswd").write_text("admin:{PLAIN}secret\n")
+    return Front(trac_pool, webservers, tmp_path)
+
+
 @pytest.fixture
 def stage(spawn_as_root: Spawner, tmp_path: Path) -> Iterator[Stage]:
     # In the tests' own folders everybody may write, which the doctor does not like.
@@ -58,12 +180,12 @@ def stage(spawn_as_root: Spawner, tmp_path: Path) -> Iterator[Stage]:
         one.close()
 
 
-def doctor(stage: Stage, *arguments: object) -> Dict[str, Any]:
+def doctor(directory: Path, *arguments: object) -> Dict[str, Any]:
     """The diagnosis; its exit status is that of the worst finding."""
     done = subprocess.run(
         [str(BIN / "trac-spawnctl"), "doctor", "--json", *map(str, arguments)],
-        env=base_environment(stage.directory, stage.spawn.code),
-        cwd=stage.directory, capture_output=True, text=True, timeout=3 * PATIENCE, check=False,
+        env=base_environment(directory), cwd=directory, capture_output=True, text=True,
+        timeout=3 * PATIENCE, check=False,
     )  # fmt: skip
     assert done.stderr == ""
     result: Dict[str, Any] = json.loads(done.stdout)["result"]
@@ -185,10 +307,148 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.seed.__name__)
 def test_a_mistake_is_found(stage: Stage, fault: Fault) -> None:
-    result = doctor(stage, *fault.seed(stage))
+    result = doctor(stage.directory, *fault.seed(stage))
     assert found(result) == [fault.name]
     (finding,) = result["findings"]
     assert fault.mend.format(directory=stage.directory) in finding["mend"]
+
+
+# -- mistakes of the web server ------------------------------------------------------------------
+
+
+def param(name: str, value: str) -> Callable[[Front], WebServer]:
+    """nginx, with one FastCGI parameter that is wrong."""
+    return lambda front: front.nginx(f"fastcgi_param {name} {value};")
+
+
+def another_place(front: Front) -> WebServer:
+    return front.nginx(match="= /other", login="/other/login")
+
+
+def full_disk(front: Front) -> WebServer:
+    """As far as nginx can tell: it may not write what it has no memory for."""
+    server = front.nginx()
+    assert server.browser("/trac").get("/about").status == 200
+    folder = server.directory / "fastcgi"
+    os.chown(folder, 0, 0)
+    folder.chmod(0o700)
+    return server
+
+
+def stale_files(front: Front) -> WebServer:
+    copy = front.directory / "htdocs"
+    shutil.copytree(HTDOCS, copy)
+    (copy / "css" / "trac.css").write_text("/* of Trac 1.4 */")
+    return chrome(front, copy, "include /etc/nginx/mime.types;")
+
+
+def chrome(front: Front, folder: Path, more: str = "") -> WebServer:
+    return front.nginx(beside=f"location ^~ /trac/chrome/common/ {{ alias {folder}/; {more} }}")
+
+
+@dataclass(frozen=True)
+class FrontFault:
+    """``seed`` starts a web server with the mistake."""
+
+    id: str
+    seed: Callable[[Front], WebServer]
+    name: str
+    mend: str
+
+
+FRONT_FAULTS = [
+    FrontFault("another place", another_place, "front-not-passed", "location ~ ^/trac"),
+    FrontFault(
+        "nobody behind", lambda front: front.nginx(socket="/nowhere"), "front-no-pool", "fastcgi_pass unix:"
+    ),
+    FrontFault("exact", lambda front: front.nginx(match="= /trac"), "front-not-passed", "location ~"),
+    FrontFault(
+        "lighttpd looks for files", lambda front: front.lighttpd(check_local="enable"),
+        "front-not-passed", '"check-local" => "disable"',
+    ),
+    FrontFault("SCRIPT_NAME", param("SCRIPT_NAME", "/elsewhere"), "front-links", "SCRIPT_NAME $fastcgi"),
+    FrontFault("PATH_INFO", param("PATH_INFO", "/wiki/WikiStart"), "front-path", "PATH_INFO $fastcgi"),
+    FrontFault(
+        "PATH_INFO as it was sent",
+        lambda front: front.nginx(
+            "set $raw /; if ($request_uri ~ ^/trac(/[^?]*)) { set $raw $1; } fastcgi_param PATH_INFO $raw;"
+        ),
+        "front-utf8", "--script-name /trac",
+    ),
+    FrontFault("QUERY_STRING", param("QUERY_STRING", '""'), "front-query", "QUERY_STRING $query_string;"),
+    FrontFault(
+        "short buffers", lambda front: front.nginx(http="large_client_header_buffers 2 2k;"),
+        "front-long-url", "large_client_header_buffers 4 16k;",
+    ),
+    FrontFault(
+        "lighttpd's short buffers",
+        lambda front: front.lighttpd(more="server.max-request-field-size = 2048"),
+        "front-long-url", "server.max-request-field-size = 16384",
+    ),
+    FrontFault("HTTP_HOST", param("HTTP_HOST", "internal:8080"), "front-host", "HTTP_HOST $http_host;"),
+    FrontFault("HTTPS", param("HTTPS", "on"), "front-scheme", "HTTPS $https if_not_empty;"),
+    FrontFault("HTTP_COOKIE", param("HTTP_COOKIE", '""'), "front-form", "fastcgi_param HTTP_COOKIE"),
+    FrontFault(
+        "small uploads", lambda front: front.nginx("client_max_body_size 1m;"),
+        "front-upload", "client_max_body_size 64m;",
+    ),
+    FrontFault(
+        "lighttpd's small uploads", lambda front: front.lighttpd(more="server.max-request-size = 1000"),
+        "front-upload", "server.max-request-size = 65536",
+    ),
+    FrontFault(
+        "HTTP_IF_MODIFIED_SINCE", param("HTTP_IF_MODIFIED_SINCE", '""'),
+        "front-not-modified", "fastcgi_param HTTP_IF_MODIFIED_SINCE",
+    ),
+    FrontFault("no room for answers", full_disk, "front-download", "fastcgi_temp_path"),
+    FrontFault(
+        "no files", lambda front: chrome(front, front.directory / "nothing"),
+        "front-static", "trac-admin ENV deploy",
+    ),
+    FrontFault("no types", lambda front: chrome(front, HTDOCS), "front-static", "mime.types"),
+    FrontFault("files of another version", stale_files, "chrome-stale", "trac-admin ENV deploy DIR"),
+    FrontFault(
+        "a user without a password", param("REMOTE_USER", "$remote_user"),
+        "login-bypass", 'fastcgi_param REMOTE_USER "";',
+    ),
+    FrontFault(
+        "no login", lambda front: front.nginx(login="/trac/other"), "login-no-challenge", "auth_basic"
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FRONT_FAULTS, ids=lambda fault: fault.id)
+def test_a_mistake_of_the_web_server_is_found(front: Front, fault: FrontFault) -> None:
+    result = doctor(front.directory, *front.arguments(fault.seed(front)))
+    assert found(result) == [fault.name], result["findings"]
+    (finding,) = result["findings"]
+    assert fault.mend in finding["mend"]
+
+
+def test_who_encrypts_and_does_not_say_so(front: Front) -> None:
+    arguments = front.arguments(front.nginx())[:-1]
+    result = doctor(front.directory, *arguments, front.tls(front.nginx()))
+    assert found(result) == ["front-scheme", "front-certificate", "front-cookies"]
+
+
+@pytest.mark.parametrize("server", ["nginx", "lighttpd"])
+def test_a_sound_site(front: Front, server: str) -> None:
+    result = doctor(front.directory, *front.arguments(getattr(front, server)()))
+    assert result["findings"] == []
+    assert result["left_out"] == []
+
+
+def test_a_sound_directory_of_projects_behind_apache(
+    stage: Stage, webservers: WebServers, trac_parent: Path
+) -> None:
+    tracenv.copy(trac_parent, stage.directory / "projects")
+    pool = stage.pool("-G", "www-data", "--env-parent-dir", stage.directory / "projects",
+                      "--script-name", "/trac")  # fmt: skip
+    (stage.directory / "htpasswd").write_text("admin:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")
+    front = Front(pool, webservers, stage.directory)
+    result = doctor(front.directory, *front.arguments(front.apache()))
+    assert result["findings"] == []
+    assert result["left_out"] == []
 
 
 # -- no mistakes ---------------------------------------------------------------------------------
@@ -196,9 +456,9 @@ def test_a_mistake_is_found(stage: Stage, fault: Fault) -> None:
 
 def test_a_sound_pool(stage: Stage) -> None:
     pool = stage.pool("-G", "www-data", *APP)
-    result = doctor(stage, "--web-user", "www-data", "-s", pool.control, "--url", "http://localhost/x")
+    result = doctor(stage.directory, "--web-user", "www-data", "-s", pool.control)
     assert result["findings"] == []
-    assert result["left_out"] == []
+    assert result["left_out"] == ["what visitors see: say the site's address with --url"]
     where = f"unix:{stage.socket}"
     assert result["looked_at"] == [where, f"answers of {where}", "limits"]
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
+from email import policy
+from email.message import Message
+from email.parser import BytesParser
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
 
-from spawner.doctor import answering, apart, limits, report, sockets, webservers
+from spawner.doctor import answering, apart, forms, limits, logins, remedies, report, sockets, webservers
 from spawner.doctor.account import ENTER, READ, WRITE, Account, obstacles
 from spawner.doctor.finding import Diagnosis, Finding, Severity, advice, error, warning, worst
+from spawner.doctor.page import Page
 from spawner.doctor.site import Site, Wish, settings_of_master
+from spawner.doctor.visit import Visit, is_missing_page
+from spawner.doctor.visitor import Reply, Visitor
 from spawner.doctor.webservers import WebServer
 from spawner.settings import Settings
 from spawner.values import UNLIMITED
@@ -132,6 +138,112 @@ def test_open_files_of_a_process() -> None:
 @pytest.mark.parametrize(("limit", "found"), [(128, ["limit-backlog"]), (2048, []), (None, [])])
 def test_backlog(limit: Any, found: List[str]) -> None:
     assert names(limits.judge_backlog(2048, limit)) == found
+
+
+# The front end
+
+PAGE = """<html><head><title>T</title>
+<link rel="search" href="/trac/search"/> <link rel="start" href="/trac/wiki">
+<link rel="stylesheet" href="/trac/chrome/common/css/trac.css" type="text/css">
+<script>var words = "not shown";</script></head>
+<body><a href="/trac/about">About &amp; more</a><form><input type="password" name="p"></form></body></html>
+"""
+
+
+def visit(prefix: str = "/trac", server: str = "", text: str = PAGE) -> Visit:
+    headers = Message()
+    headers["Server"] = server
+    reply = Reply(200, headers, text.encode())
+    return Visit(Visitor.of(f"https://example.org{prefix}", 1.0), prefix, reply, Page(text))
+
+
+def test_what_a_page_says() -> None:
+    page = visit().page
+    assert page.is_tracs and page.asks_password
+    assert page.own_links == ["/trac/wiki", "/trac/search"]
+    assert page.anchors == ["/trac/about"]
+    assert page.text == "T About & more"
+    assert not Page("<p>It works!").is_tracs
+
+
+@pytest.mark.parametrize(
+    ("link", "path"),
+    [
+        ("/trac/x?a=b", "/trac/x?a=b"),
+        ("x", "/trac/x"),
+        ("https://example.org/y", "/y"),
+        ("//cdn.example.net/y", None),
+    ],
+)
+def test_where_a_link_leads(link: str, path: Any) -> None:
+    assert visit().on_site(link) == path
+
+
+def test_below() -> None:
+    assert visit().below("/trac") and visit().below("/trac/x") and not visit().below("/tracer")
+    assert visit("").below("/anything")
+    assert visit().path("/é?", "a=b") == "/trac/%C3%A9%3F?a=b"
+
+
+@pytest.mark.parametrize(
+    ("server", "start"),
+    [("nginx/1.22.1", "nginx: "), ("Apache/2.4.62 (Debian)", "Apache: "), ("lighttpd/1.4.69", "lighttpd: ")],
+)
+def test_the_remedy_for_a_server(server: str, start: str) -> None:
+    text = visit(server=server).mend(remedies.LOGIN)
+    assert text.startswith(start) and "/trac/login" in text
+    assert not any(f"\n{name}: " in text for name in remedies.LOGIN)
+
+
+def test_the_remedy_for_an_unknown_server() -> None:
+    text = visit(server="gws").mend(remedies.LOGIN)
+    assert all(f"{name}: " in text for name in remedies.LOGIN)
+
+
+TABLES = [value for name, value in vars(remedies).items() if name.isupper() and name != "SERVERS"]
+
+
+@pytest.mark.parametrize("lines", [table for table in TABLES if isinstance(table, dict)])
+def test_every_remedy_can_be_filled_in(lines: Dict[str, str]) -> None:
+    for server in lines:
+        assert server in remedies.SERVERS.values()
+        text = remedies.remedy(lines, server, prefix="/trac", header="Cookie", param="HTTP_COOKIE")
+        assert "{{" not in text and "{prefix}" not in text and "{header}" not in text
+
+
+def test_a_missing_page() -> None:
+    def reply(status: int, text: str) -> Reply:
+        return Reply(status, Message(), text.encode())
+
+    assert is_missing_page(reply(404, "No handler matched request to /a&#39;b"), "/a'b")
+    assert not is_missing_page(reply(404, "No handler matched request to /trac/a"), "/a")
+    assert not is_missing_page(reply(200, "No handler matched request to /a"), "/a")
+
+
+def test_the_upload_is_of_the_size_that_it_says() -> None:
+    body, kind = forms._with_file({"__FORM_TOKEN": "t"})
+    parser = BytesParser(policy=policy.HTTP)
+    message = parser.parsebytes(f"Content-Type: {kind}\r\n\r\n".encode() + body)
+    token, file = message.iter_parts()
+    assert token.get_payload() == "t"
+    assert len(file.get_payload(decode=True)) == forms.FILE_SIZE
+
+
+@pytest.mark.parametrize(
+    ("url", "clear"),
+    [
+        ("http://example.org/", True),
+        ("https://example.org/", False),
+        ("http://localhost:8000/", False),
+        ("http://127.0.0.2/", False),
+        ("http://[::1]/", False),
+        ("http://10.0.0.1/", True),
+    ],
+)
+def test_passwords_in_the_clear(url: str, clear: bool) -> None:
+    page = visit()
+    there = Visit(Visitor.of(url, 1.0), "", page.first, page.page)
+    assert logins._in_the_clear(there) is clear
 
 
 # The settings

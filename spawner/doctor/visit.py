@@ -1,0 +1,62 @@
+"""What all checks of the front end share: the visitor, where the site is, its first page."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, replace
+from typing import Optional
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
+
+from spawner.doctor import remedies
+from spawner.doctor.page import Page
+from spawner.doctor.visitor import Reply, Visitor
+
+#: Of paths, users and files that no site has.
+MARK = "trac-spawn-doctor"
+
+
+@dataclass(frozen=True)
+class Visit:
+    """``prefix`` is "/trac", or "" for the root of the host."""
+
+    visitor: Visitor
+    prefix: str
+    first: Reply
+    page: Page
+
+    @property
+    def origin(self) -> SplitResult:
+        return self.visitor.origin
+
+    @property
+    def url(self) -> str:
+        return self.visitor.url(self.prefix or "/")
+
+    def mend(self, lines: remedies.Lines, **values: str) -> str:
+        server = remedies.server_name(self.first.header("Server"))
+        return remedies.remedy(lines, server, prefix=self.prefix or "/", **values)
+
+    def mend_paths(self) -> str:
+        return remedies.SCRIPT_NAME.format(prefix=self.prefix or "/") + self.mend(remedies.PATHS)
+
+    def path(self, path: str, query: str = "") -> str:
+        """As it goes over the wire; ``path`` is text, below the prefix."""
+        return quote(self.prefix + path) + (f"?{query}" if query else "")
+
+    def below(self, path: str) -> bool:
+        return path == self.prefix or path.startswith(self.prefix + "/")
+
+    def on_site(self, link: str) -> Optional[str]:
+        """The path of a link of the first page, with its query; None when it leads to another host."""
+        target = urlsplit(urljoin(self.visitor.url(self.prefix + "/"), link))
+        if target.netloc != self.origin.netloc:
+            return None
+        return target.path + (f"?{target.query}" if target.query else "")
+
+    def moved(self, prefix: str, first: Reply) -> Visit:
+        return replace(self, prefix=prefix, first=first, page=Page(first.text))
+
+
+def is_missing_page(reply: Reply, path: str) -> bool:
+    """Whether it is Trac's answer that it has no page ``path``."""
+    return reply.status == 404 and f"No handler matched request to {path}" in html.unescape(reply.text)
