@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+from benchmarks.load import CONNECTIONS
 from benchmarks.pages import HELLO, TRAC
 from benchmarks.peers import Peer
 from benchmarks.processes import Program, find
@@ -61,16 +62,27 @@ PARAMETERS = """\
             {p}_param REMOTE_ADDR       $remote_addr;
             {p}_param REMOTE_PORT       $remote_port;
 """
+FASTCGI = (
+    PARAMETERS.replace("{p}", "fastcgi")
+    + "            fastcgi_param GATEWAY_INTERFACE CGI/1.1;\n"
+)
 LOCATIONS = {
-    "fastcgi": "            fastcgi_pass unix:{socket};\n"
-    + PARAMETERS.replace("{p}", "fastcgi")
-    + "            fastcgi_param GATEWAY_INTERFACE CGI/1.1;\n",
+    "fastcgi": "            fastcgi_pass unix:{socket};\n" + FASTCGI,
+    "fastcgi-kept": "            fastcgi_pass {upstream};\n"
+    "            fastcgi_keep_conn on;\n" + FASTCGI,
     "uwsgi": "            uwsgi_pass unix:{socket};\n" + PARAMETERS.replace("{p}", "uwsgi"),
     "http": "            proxy_pass http://unix:{socket}:;\n"
     "            proxy_set_header Host $http_host;\n",
     "tcp": "            proxy_pass http://127.0.0.1:{port};\n"
     "            proxy_set_header Host $http_host;\n",
 }
+#: Only an upstream can keep its connections open.
+UPSTREAM = """\
+    upstream {upstream} {{
+        server unix:{socket};
+        keepalive {connections};
+    }}
+"""
 LOCATION = "        location ~ ^{mount}(?<path>/.*)$ {{\n{body}        }}\n"
 
 #: Where each of a peer's services is mounted, on its port.
@@ -131,6 +143,16 @@ class Frontend:
             SERVER.format(port=self._ports[peer.name], locations=self._locations(peer))
             for peer in peers
         )
+        servers += "".join(
+            UPSTREAM.format(
+                upstream=_upstream(peer, service),
+                socket=self.socket(peer, service),
+                connections=CONNECTIONS,
+            )
+            for peer in peers
+            if peer.protocol == "fastcgi-kept"
+            for service in MOUNTS
+        )
         user = "user root;" if os.geteuid() == 0 else ""
         return NGINX.format(home=self.home, user=user, servers=servers)
 
@@ -139,11 +161,18 @@ class Frontend:
             LOCATION.format(
                 mount=mount,
                 body=LOCATIONS[peer.protocol].format(
-                    mount=mount, socket=self.socket(peer, service), port=self.port(peer, service)
+                    mount=mount,
+                    socket=self.socket(peer, service),
+                    port=self.port(peer, service),
+                    upstream=_upstream(peer, service),
                 ),
             )
             for service, mount in MOUNTS.items()
         )
+
+
+def _upstream(peer: Peer, service: str) -> str:
+    return f"{peer.name}_{service}"
 
 
 def _reserve() -> socket.socket:

@@ -37,7 +37,8 @@ class Peer:
     in_venv: bool = True
     #: Programs that it needs, and Debian's packages that have them.
     programs: Mapping[str, str] = field(default_factory=dict)
-    #: What the front end speaks to it: fastcgi, uwsgi, http, or tcp (HTTP to a port).
+    #: What the front end speaks to it: fastcgi, fastcgi-kept (connections stay open),
+    #: uwsgi, http, or tcp (HTTP to a port).
     protocol: str = "fastcgi"
     #: Variables of its processes; ``{mount}`` is filled in.
     variables: Mapping[str, str] = field(default_factory=dict)

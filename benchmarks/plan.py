@@ -24,8 +24,8 @@ class Plan:
     studies: tuple[str, ...]
     rounds: int = 5
     #: Of one page of one peer in a round, and before the first round.
-    seconds: int = 3
-    warm_up: int = 2
+    seconds: int = 2
+    warm_up: int = 1
     #: Of each peer, wherever the number is not what is studied.
     workers: int = 2
     #: SIGKILLs of a peer's only worker, each this many seconds after the one before.

@@ -36,12 +36,12 @@ def to_markdown(results: Results) -> str:
     parts = [_conditions(results)]
     for outcome in results.outcomes.values():
         for table in outcome.tables:
-            parts.append(f"## {table.title}\n\n{_markdown(table)}")
+            parts.append(f"## {table.title}\n\n{markdown_table(table)}")
         parts += [f"![{name}]({name})\n" for name in outcome.pictures]
     return "\n".join([*parts, _complaints(results)])
 
 
-def _markdown(table: Table) -> str:
+def markdown_table(table: Table) -> str:
     head, *rows = _cells(table)
     lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
@@ -49,10 +49,10 @@ def _markdown(table: Table) -> str:
 
 def to_rst(results: Results) -> str:
     tables = [table for outcome in results.outcomes.values() for table in outcome.tables]
-    return "\n".join(f"{table.title}\n\n{_rst(table)}" for table in tables)
+    return "\n".join(f"{table.title}\n\n{rst_table(table)}" for table in tables)
 
 
-def _rst(table: Table) -> str:
+def rst_table(table: Table) -> str:
     """A simple table; its first heading must not be empty."""
     head, *rows = [[cell.replace("**", "") for cell in line] for line in _cells(table)]
     head[0] = "\\"

@@ -63,8 +63,8 @@ def lines(title: str, across: str, up: str, series: Mapping[str, Points]) -> str
     """Both axes begin at 0; ``series``: name to points, in the order of their x."""
     left, top, right, bottom = 60, 56, WIDTH - 170, 330
     points = [point for line in series.values() for point in line]
-    widest = max((x for x, _ in points), default=1.0)
-    highest = _round_up(max((y for _, y in points), default=1.0))
+    widest = max((x for x, _ in points), default=0.0) or 1.0
+    highest = round_up(max((y for _, y in points), default=0.0)) or 1.0
 
     def place(x: float, y: float) -> tuple[float, float]:
         return left + x / widest * (right - left), bottom - y / highest * (bottom - top)
@@ -93,8 +93,8 @@ def _line(number: int, name: str, points: Points) -> list[str]:
     ]
 
 
-def _round_up(value: float) -> float:
-    """To a number whose quarters read well."""
+def round_up(value: float) -> float:
+    """To a whole number whose quarters read well."""
     size = 1.0
     while size * 20 < value:
         size *= 10

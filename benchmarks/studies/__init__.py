@@ -9,6 +9,7 @@ from benchmarks.figures import Outcome
 from benchmarks.studies import (
     endurance,
     floor,
+    keeping,
     large,
     memory,
     pages,
@@ -27,6 +28,7 @@ STUDIES: dict[str, Callable[[Bench], Outcome]] = {
     "respawn": respawn.study,
     "floor": floor.study,
     "recycling": recycling.study,
+    "keeping": keeping.study,
     "size": size.study,
     "endurance": endurance.study,
 }

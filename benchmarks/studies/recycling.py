@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from benchmarks.bench import Bench
-from benchmarks.figures import Outcome, Table
+from benchmarks.figures import Outcome
 from benchmarks.pages import WIKI
 from benchmarks.peers import OURS, ours
-from benchmarks.rounds import Rounds
+from benchmarks.studies import variant
 
 
 def study(bench: Bench) -> Outcome:
@@ -19,14 +19,5 @@ def study(bench: Bench) -> Outcome:
         title=f"--max-requests {limit}",
         command=ours("--max-requests", limit),
     )
-    rounds = Rounds()
-    with bench.stage([OURS, recycled]) as stage:
-        stage.say(f"workers replaced after {limit} requests, and others never")
-        stage.start([WIKI], bench.plan.workers)
-        rounds.measure(stage, [WIKI], bench.plan)
-    row = rounds.row(
-        f"{WIKI.title}, requests/s", (recycled, OURS), WIKI, "requests_per_second", max
-    )
-    columns = {recycled.name: recycled.title, OURS.name: "never replaced"}
-    table = Table("Cost of recycling", columns, [row], recycled.name)
-    return Outcome([table], rounds.raw(), failures=rounds.failures())
+    bench.say(f"workers replaced after {limit} requests, and others never")
+    return variant.compare(bench, "Cost of recycling", recycled, "never replaced", [WIKI])

@@ -1,0 +1,30 @@
+"""trac-spawn used in another way, beside trac-spawn as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.bench import Bench
+from benchmarks.figures import Outcome, Table
+from benchmarks.pages import Page
+from benchmarks.peers import OURS, Peer
+from benchmarks.rounds import Rounds
+
+
+def compare(
+    bench: Bench, title: str, other: Peer, usual: str, pages: Sequence[Page]
+) -> Outcome:
+    """``usual``: what the ordinary way is called in the table."""
+    rounds = Rounds()
+    with bench.stage([OURS, other]) as stage:
+        stage.start(pages, bench.plan.workers)
+        rounds.measure(stage, pages, bench.plan)
+    rows = [
+        rounds.row(
+            f"{page.title}, requests/s", (other, OURS), page, "requests_per_second", max
+        )
+        for page in pages
+    ]
+    columns = {other.name: other.title, OURS.name: usual}
+    table = Table(title, columns, rows, other.name)
+    return Outcome([table], rounds.raw(), failures=rounds.failures())
