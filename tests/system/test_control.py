@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -128,6 +129,77 @@ def test_abuse_costs_nobody_anything(spawn: Spawner) -> None:
     get(pool, "/echo")
     for client in clients:
         client.close()
+    assert pool.stop() == 0
+
+
+def test_a_thousand_connections_leave_nothing_behind(spawn: Spawner) -> None:
+    pool = spawn("-n", 1, *APP)
+    visit = busy_visit(pool, "/sleep?seconds=1")  # the only worker
+    folder = f"/proc/{pool.pid}/fd"
+    ask(pool, "status")  # for which the master keeps a socket to the kernel
+    before = len(os.listdir(folder))
+    line = b'{"verb": "status"}\n'
+    for number in range(1000):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(str(pool.control))
+            # Whole, half, none, or whole and gone before the answer.
+            client.sendall((line, line[:9], b"", line)[number % 4])
+            if number % 4 == 0:
+                assert client.recv(10) == b'{"ok": tru'
+    assert ask(pool, "status")["pools"][0]["name"] == "trac"
+    wait_until(lambda: len(os.listdir(folder)) <= before)
+    visit.body()
+    assert pool.stop() == 0
+
+
+def test_who_reads_slowly_gets_all_and_holds_up_nobody(spawn: Spawner) -> None:
+    pool = spawn("-n", 1, *APP)
+    slow = []
+    for _ in range(8):
+        client = socket.socket(socket.AF_UNIX)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        client.settimeout(PATIENCE)
+        client.connect(str(pool.control))
+        client.sendall(b'{"verb": "config"}\n' * 50)
+        slow.append(client)
+    get(pool, "/echo")
+    assert ask(pool, "status")["pools"][0]["state"] == "running"
+    for client in slow:
+        answers = b""
+        while answers.count(b"\n") < 50:
+            chunk = client.recv(100_000)
+            assert chunk, "cut off"
+            answers += chunk
+        for answer in answers.splitlines():
+            assert json.loads(answer)["ok"] is True
+        client.close()
+    assert pool.stop() == 0
+
+
+def test_another_user_gets_nothing(
+    spawn_as_root: Spawner, other_user: str, tmp_path: Path
+) -> None:
+    pool = spawn_as_root("-n", 1, *APP)
+    assert pool.control.stat().st_mode & 0o777 == 0o600
+    entry = pwd.getpwnam(other_user)
+    refused = subprocess.run(
+        [str(BIN / "trac-spawnctl"), "-s", str(pool.control), "stop"],
+        user=entry.pw_uid, group=entry.pw_gid, extra_groups=[], cwd="/",
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert refused.returncode == os.EX_NOPERM, refused.stderr
+    # Even where the mode lets it in, the master looks who it is.
+    pool.control.chmod(0o666)
+    refused = subprocess.run(
+        [str(BIN / "trac-spawnctl"), "-s", str(pool.control), "stop"],
+        user=entry.pw_uid, group=entry.pw_gid, extra_groups=[], cwd="/",
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert refused.returncode == os.EX_NOPERM, refused.stderr
+    assert "only root and the owner" in refused.stderr
+    pool.wait_for_line(f"control: refused: uid {entry.pw_uid}")
+    get(pool, "/echo")
     assert pool.stop() == 0
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 from pathlib import Path
 
+from . import tracenv
 from .clients import fcgi_load
 from .pools import Spawner
 from .processes import wait_until
@@ -78,6 +80,32 @@ def test_two_users_who_cannot_read_each_others(
         }
         listening = {f"socket:[{inode}]" for inode in listening_inodes({str(one), str(two)})}
         assert len(inodes & listening) == 1
+    assert pool.stop() == 0
+
+
+def test_nobody_serves_what_only_another_user_may_read(
+    spawn_as_root: Spawner, tmp_path: Path, pristine_env: Path, other_user: str
+) -> None:
+    owners = {"one": other_user, "two": "nobody"}
+    for name, owner in owners.items():
+        env = tracenv.copy(pristine_env, tmp_path / name, f"Project {name.title()}")
+        found = pwd.getpwnam(owner)
+        for folder, _, files in os.walk(env):
+            for path in (folder, *(os.path.join(folder, file) for file in files)):
+                os.chown(path, found.pw_uid, found.pw_gid)
+        env.chmod(0o700)
+    sockets = {name: tmp_path / f"{name}.sock" for name in (*owners, "thief")}
+    file = tmp_path / "trac-spawn.conf"
+    file.write_text(
+        "[trac-spawn]\nworkers = 1\n"
+        + section("one", sockets["one"], f"user = {other_user}", f"env = {tmp_path / 'one'}")
+        + section("two", sockets["two"], "user = nobody", f"env = {tmp_path / 'two'}")
+        + section("thief", sockets["thief"], "user = nobody", f"env = {tmp_path / 'one'}")
+    )
+    pool = spawn_as_root("-f", file, listen=False, ready=False)
+    pool.wait_for_line("thief template gen 1 .* cannot start: .*[Pp]ermission")
+    for name in owners:
+        assert f"Project {name.title()}" in get(str(sockets[name]), "/about")
     assert pool.stop() == 0
 
 
