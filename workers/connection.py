@@ -1,14 +1,13 @@
 """One accepted connection: its socket, what has arrived of a request, and the way of the answer back.
 
 Reading never waits: a connection without a complete request stays in the worker's selector and costs
-no worker. Writing waits for the peer, up to a bound.
+no worker. Nor does a peer that takes its answer slowly: the rest is sent on from the selector.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-import select
 import socket
 import tempfile
 import time
@@ -25,9 +24,10 @@ from workers.fastcgi.connection import (
     RequestParams,
     ServerConnection,
 )
-from workers.fastcgi.records import MAX_ALIGNED_CONTENT, RemoteProtocolError
+from workers.fastcgi.records import RemoteProtocolError
 from workers.fastcgi.states import State
 from workers.handoff import Waiting
+from workers.outgoing import SEND_TIMEOUT, Outgoing
 from workers.wsgi import PeerGone, error_answer
 
 log = logging.getLogger("trac-spawn")
@@ -37,17 +37,12 @@ READ_SIZE = 65_536
 #: A body up to here stays in memory: any form does, an attachment goes to a temporary file. Each waiting
 #: connection may hold this much, and a worker can have a thousand of them.
 BODY_IN_MEMORY = 256 << 10
-#: A web server that takes no byte of an answer for this long (seconds) is gone or hung.
-SEND_TIMEOUT = 60.0
 #: After an answer to a request that was not read to its end, this much (bytes, seconds) of the rest
 #: is read and thrown away before closing: closing earlier resets the connection and loses the answer.
 LINGER_BYTES = 64 << 20
 LINGER_TIME = 5.0
 #: Eight bytes that no record can begin with: the version is 0.
 NO_RECORD = bytes(8)
-#: An answer goes out in pieces of this size: an abort is noticed between two, framing copies no more
-#: than one, and the buffers of one stay far below IOV_MAX.
-PIECE = 16 * MAX_ALIGNED_CONTENT
 
 
 @dataclass(frozen=True)
@@ -78,6 +73,8 @@ class Connection:
         self.socket = sock
         self.ceilings = ceilings
         self._network = network
+        self._outgoing = Outgoing(sock)
+        self._cut = False  # the answer that is being sent is to end without END_REQUEST
         self.protocol = ServerConnection()
         self.params: dict[str, str] = {}
         self.body: BinaryIO = io.BytesIO()
@@ -93,11 +90,19 @@ class Connection:
         self._lingered = 0
         self.accepted = time.monotonic() if waited is None else waited.accepted
         self.deadline = self.accepted + ceilings.receive_timeout if waited is None else waited.deadline
+        #: When it must be closed even while its answer is being sent.
+        self.farewell = float("inf")
 
     @property
     def idle(self) -> bool:
         """Nothing of a request has arrived: another process could take the connection over."""
-        return not (self.protocol.buffered or self.closed or self.lingering)
+        return not (self.protocol.buffered or self.closed or self.lingering or self.sending)
+
+    @property
+    def sending(self) -> bool:
+        """The peer has not taken all of an answer yet: send_on() when it can be written to. What it
+        sends meanwhile waits."""
+        return self._outgoing.pending
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -233,7 +238,6 @@ class Connection:
         self.refusal = None
         self._received = 0
         self._whole = False
-        self.deadline = time.monotonic() + self.ceilings.keep_alive_timeout
 
     def _close_body(self) -> None:
         try:
@@ -244,10 +248,13 @@ class Connection:
     # -- writing ---------------------------------------------------------------------------------
 
     def _queue(self, buffers: Sequence[bytes]) -> None:
-        """Send a short reply that nobody waits for; a peer that does not take it is gone."""
+        """Send a short reply that nobody waits for; a peer that does not take it is gone, unless it is
+        busy with an answer."""
         try:
             data = b"".join(buffers)
-            if data and self.socket.send(data, socket.MSG_DONTWAIT) < len(data):
+            if self.sending:
+                self._outgoing.put([data])
+            elif data and self.socket.send(data, socket.MSG_DONTWAIT) < len(data):
                 self.closed = True
         except OSError:
             self.closed = True
@@ -258,30 +265,27 @@ class Connection:
             self._queue([data])
 
     def send(self, buffers: list[bytes]) -> None:
-        """Send all of ``buffers``, waiting for the peer where it is slow. Raises PeerGone."""
+        """Send all of ``buffers``; what the peer is slow to take follows by send_on(). Raises PeerGone."""
         if self.closed:  # an earlier write may have ended inside a record
             raise PeerGone("the connection is closed")
         try:
-            sent = self.socket.sendmsg(buffers, (), socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            sent = 0
+            self._outgoing.put(buffers)
         except OSError as error:
             self._give_up(error)
-        if sent < sum(map(len, buffers)):
-            self._send_slowly(memoryview(b"".join(buffers))[sent:])
 
-    def _send_slowly(self, rest: memoryview) -> None:
-        poller = select.poll()
-        poller.register(self.socket, select.POLLOUT)
-        while rest:
-            if not poller.poll(SEND_TIMEOUT * 1000):
-                self._give_up(TimeoutError(f"nothing of the answer was taken for {SEND_TIMEOUT:.0f} s"))
-            try:
-                rest = rest[self.socket.send(rest, socket.MSG_DONTWAIT) :]
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                self._give_up(error)
+    def send_on(self) -> None:
+        """The peer may take more of the answer; afterwards it may be that ``closed`` is set."""
+        try:
+            if self._outgoing.send_on():
+                self._await_reader()
+        except OSError as error:
+            log.info("the web server left before the end of an answer: %s", error)
+            self.closed = True
+        if not (self.closed or self.sending):
+            self._answered()
+
+    def _await_reader(self) -> None:
+        self.deadline = min(time.monotonic() + SEND_TIMEOUT, self.farewell)
 
     def _give_up(self, error: OSError) -> NoReturn:
         self.closed = True
@@ -341,12 +345,22 @@ class Connection:
             # whole answer, and this for the fault that it is.
             if not self.closed:
                 self._queue([NO_RECORD])
-            self._forget_request()
-            self.closed = True
+            self._cut = True
+            self._end_request()
 
     def _end_request(self) -> None:
-        """The request has been answered to its end: be ready for the next one, or close."""
+        """Nothing more is to be said to a request."""
         self._forget_request()
+        if self.sending:
+            self._await_reader()
+        else:
+            self._answered()
+
+    def _answered(self) -> None:
+        """The answer has been sent to its end: be ready for the next request, or close."""
+        self.deadline = time.monotonic() + self.ceilings.keep_alive_timeout
+        if self._cut:
+            self.closed = True
         if self.closed or self.protocol.keep_connection:
             return
         if self._network:
@@ -374,6 +388,10 @@ class Connection:
 
     def expire(self) -> None:
         """The deadline has passed: 408 for a request that began, the end for one that did not."""
+        if self.sending:
+            log.info("closing a connection: the web server does not take the rest of an answer")
+            self.closed = True
+            return
         if self.protocol.request_id is not None and not self.lingering:
             self.refuse(BadRequest("408 Request Timeout", "the request did not arrive in time"))
             return
@@ -384,64 +402,5 @@ class Connection:
     def close(self) -> None:
         self.closed = True
         self._close_body()
+        self._outgoing.close()
         self.socket.close()
-
-
-class AnswerOutput:
-    """Where the application's answer goes: framed as FastCGI, onto the connection."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._protocol = connection.protocol
-        self.started = False
-        self.ended = False
-        self.timed_out = False
-        self._abandoned = False
-
-    def send(self, data: list[bytes], end: bool) -> None:
-        """Send response bytes, and with ``end`` END_REQUEST in the same write. Raises PeerGone."""
-        if self._abandoned:
-            raise PeerGone("the request was ended by the server")
-        if self.started:
-            self._connection.look_for_abort()
-        self.started = True
-        if sum(map(len, data)) > PIECE:
-            self._send_pieces(data)
-            buffers = []
-        else:
-            buffers = self._protocol.stdout(b"".join(data))
-        if end:
-            self.ended = True
-            buffers += self._protocol.end_request()
-        if buffers:
-            self._connection.send(buffers)
-
-    def _send_pieces(self, data: list[bytes]) -> None:
-        for block in data:
-            for start in range(0, len(block), PIECE):
-                self._connection.send(self._protocol.stdout(block[start : start + PIECE]))
-                self._connection.look_for_abort()
-
-    def time_out(self) -> None:
-        """Nothing that the application still says gets out; the visitor is told by us, if by anybody."""
-        self.timed_out = self._abandoned = True
-
-    def abandon(self) -> None:
-        """Nothing more of an answer that has begun gets out: the connection will end without END_REQUEST.
-
-        An exception alone cannot bring that about: Trac's dispatcher swallows every one, even a
-        BaseException, and ends its answer as if it were whole.
-        """
-        self._abandoned = self.started
-
-    def error(self, text: str) -> None:
-        """wsgi.errors: to the web server's error log while the request is open, else to ours."""
-        if self.ended:
-            log.error("%s", text.rstrip())
-            return
-        try:
-            # Joined: the records of a very long text would be too many buffers for one write.
-            records = self._protocol.stderr(text.encode("utf-8", "backslashreplace"))
-            self._connection.send([b"".join(records)])
-        except PeerGone:
-            log.error("%s", text.rstrip())

@@ -18,17 +18,25 @@ class Selector:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], object]] = {}
+        self._writing: set[int] = set()
 
     def watch(self, descriptor: int, handler: Callable[[], object], flags: int = 0) -> None:
         """Call ``handler`` when ``descriptor`` can be read. Raises OSError."""
         self._epoll.register(descriptor, select.EPOLLIN | flags)
         self._handlers[descriptor] = handler
 
+    def turn(self, descriptor: int, writing: bool) -> None:
+        """Call its handler when it can be written to instead of read, or again when it can be read."""
+        if writing != (descriptor in self._writing):
+            self._epoll.modify(descriptor, select.EPOLLOUT if writing else select.EPOLLIN)
+            self._writing ^= {descriptor}
+
     def unwatch(self, descriptor: int) -> None:
         """Before the descriptor is closed, which is not enough: other processes may hold the same
         socket, and epoll goes by that. Does nothing for one that is not watched."""
         if self._handlers.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
+            self._writing.discard(descriptor)
 
     def close(self) -> None:
         """In a forked process, which shares it."""

@@ -19,9 +19,10 @@ from typing import Optional, Sequence
 from setproctitle import setproctitle
 
 from workers import interruption
+from workers.answer import AnswerOutput
 from workers.application import Application
 from workers.channel import Channel, Message
-from workers.connection import AnswerOutput, Ceilings, Connection
+from workers.connection import Ceilings, Connection
 from workers.environ import BadRequest, ErrorStream, make_environ
 from workers.handoff import Handoff, Waiting
 from workers.interruption import RequestTimedOut
@@ -49,8 +50,9 @@ PROMPT = 5.0
 #: A connection is new for so long, and its request still to be expected at any moment: a leaving
 #: worker waits for it, and one that takes up a request hands it over.
 LAST_CALL = 0.5
-
-
+#: A leaving worker sends on to slow readers for so long (seconds). It is no longer part of the pool's
+#: capacity and shares most of its memory, so it may as well.
+FAREWELL = 600.0
 #: How long a worker whose master is gone waits for the rest of a request (seconds).
 ORPHAN_TIME = 0.5
 
@@ -210,9 +212,12 @@ class Worker:
         return len(self._connections) < self._room
 
     def _serve(self, connection: Connection) -> None:
-        """Something has arrived, or may have: answer it when it is a whole request."""
+        """Something has arrived, or may have: answer it when it is a whole request. Or the peer may
+        take more of an answer."""
         try:
-            if connection.receive():
+            if connection.sending:
+                connection.send_on()
+            elif connection.receive():
                 self._answer(connection)
             self._settle(connection)
         except Exception:
@@ -233,6 +238,7 @@ class Worker:
             self._selector.watch(descriptor, lambda: self._serve(connection))
             self._connections[descriptor] = connection
             self._slot.hold(len(self._connections))
+        self._selector.turn(descriptor, connection.sending)
         self._sweep_at = min(self._sweep_at, connection.deadline)
 
     def _part_with(self, connection: Connection) -> None:
@@ -359,8 +365,10 @@ class Worker:
         self._slot.leave()
         self._entitle("leaving")
         self._reception.close()
-        last_call = time.monotonic() + LAST_CALL
+        now = time.monotonic()
+        last_call = now + LAST_CALL
         for connection in list(self._connections.values()):
+            connection.farewell = now + FAREWELL
             if connection.fresh:
                 connection.deadline = min(connection.deadline, last_call)
             self._settle(connection)
@@ -412,7 +420,8 @@ class Worker:
         # A request that is still arriving does not keep it: a new master may want its place.
         soon = time.monotonic() + ORPHAN_TIME
         for connection in self._connections.values():
-            connection.deadline = min(connection.deadline, soon)
+            if not connection.sending:
+                connection.deadline = min(connection.deadline, soon)
         self._sweep_at = min(self._sweep_at, soon)
 
     def _shed(self) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from workers.fastcgi import records
-from workers.fastcgi.client import RequestEnded, Stdout, UnknownType, Values
+from workers.fastcgi.client import RequestEnded, Stdout, UnknownType, Values, split_head
 from workers.fastcgi.records import ProtocolStatus, RecordType, Role
 
 from .clients import params
 from .peer import Peer, alarms
 from .pools import Pool, Spawner
+from .processes import wait_gone
 
 APP = "tests.system.apps:application"
 STREAMS = "tests.system.streams:application"
@@ -273,6 +274,41 @@ class TestAnswers:
             peer.read_size = 4000
             reply = peer.get(f"/large?bytes={size}")
             assert reply.ended is not None and reply.body == b"x" * size
+
+    @pytest.mark.parametrize("keep", [True, False])
+    def test_a_slow_reader_keeps_nobody_from_being_served(self, pool: Pool, keep: bool) -> None:
+        """As Apache and nginx without buffering are: they read as their visitor does."""
+        size = 8 << 20
+        with Peer(pool.socket) as slow, Peer(pool.socket) as other:
+            slow.send(slow.request(f"/large?bytes={size}", keep=keep))
+            first = slow.event()
+            assert isinstance(first, Stdout)
+            for _ in range(10):
+                assert other.get("/echo").status == 200
+            pool.wait_workers(1, "idle")
+            reply = slow.reply()
+            assert len(split_head(first.data + reply.stdout)[1]) == size and reply.ended is not None
+            if keep:
+                assert slow.get("/echo").status == 200
+            else:
+                assert slow.closed()
+        assert not alarms(pool)
+
+    def test_a_worker_that_leaves_takes_its_slow_readers_to_the_end(self, spawn: Spawner) -> None:
+        pool = spawn("-n", 1, "--app", APP, "--max-requests", 2, "--max-requests-jitter", 0)
+        (first,) = pool.workers()
+        size = 8 << 20
+        with Peer(pool.socket) as slow:
+            slow.send(slow.request(f"/large?bytes={size}"))
+            start = slow.event()
+            assert isinstance(start, Stdout)
+            with Peer(pool.socket) as other:
+                while b"pid=%d\n" % first.pid in other.get("/echo").body:
+                    pass
+            reply = slow.reply()
+            assert len(split_head(start.data + reply.stdout)[1]) == size and reply.ended is not None
+        wait_gone([first.pid])
+        assert not alarms(pool)
 
     def test_an_answer_of_more_buffers_than_one_write_takes(self, pool: Pool) -> None:
         size = 80 << 20  # over IOV_MAX (1024) records with a header and a content each

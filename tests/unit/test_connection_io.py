@@ -6,7 +6,6 @@ import io
 import logging
 import socket
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from typing import Optional
@@ -14,9 +13,11 @@ from typing import Optional
 import pytest
 
 from workers import connection as module
-from workers.connection import BODY_IN_MEMORY, PIECE, AnswerOutput, Ceilings, Connection
+from workers import outgoing
+from workers.answer import PIECE, AnswerOutput
+from workers.connection import BODY_IN_MEMORY, Ceilings, Connection
 from workers.environ import BadRequest
-from workers.fastcgi.client import ClientConnection, RequestEnded, Stderr, Stdout
+from workers.fastcgi.client import ClientConnection, RequestEnded, Stderr, Stdout, Values
 from workers.fastcgi.connection import NEED_DATA, PeerClosed
 from workers.fastcgi.records import RemoteProtocolError
 from workers.wsgi import PeerGone
@@ -271,28 +272,92 @@ def test_an_abort_between_two_blocks(ends: Ends) -> None:
     assert ends.feed(ends.request())
 
 
-def test_a_large_block_goes_out_in_pieces(ends: Ends) -> None:
+def take_all(ends: Ends) -> bytes:
+    """Read slowly, while the rest of the answer is sent on."""
+    received = bytearray()
+    while True:
+        for event in ends.events():
+            if event == COMPLETE:
+                assert not ends.ours.sending
+                return bytes(received)
+            assert isinstance(event, Stdout)
+            received.extend(event.data)
+        ends.ours.send_on()
+
+
+def test_a_large_block_does_not_wait_for_its_reader(ends: Ends) -> None:
     assert ends.feed(ends.request())
     data = bytes(range(251)) * (PIECE * 3 // 250)
-    received = bytearray()
-
-    def read() -> None:
-        while (event := ends.theirs.next_event()) != COMPLETE:
-            if isinstance(event, Stdout):
-                received.extend(event.data)
-            else:
-                ends.theirs.receive_data(ends.sock.recv(1 << 16))
-
-    reader = threading.Thread(target=read)
-    reader.start()
     AnswerOutput(ends.ours).send([b"\r\n", data], True)
-    reader.join(20)
-    assert received == b"\r\n" + data
+    ends.ours.finish(True)
+    assert ends.ours.sending and not ends.ours.idle and not ends.ours.closed
+    assert take_all(ends) == b"\r\n" + data
+    assert ends.ours.idle and not ends.ours.closed
+    assert ends.feed(ends.request())
+
+
+def begin_large_answer(ends: Ends, keep: bool = True) -> None:
+    assert ends.feed(ends.request(keep=keep))
+    AnswerOutput(ends.ours).send([b"x" * PIECE], True)
+    ends.ours.finish(True)
+    assert ends.ours.sending and not ends.ours.closed
+
+
+def test_a_connection_is_closed_only_after_the_rest(ceilings: Ceilings) -> None:
+    ends = Ends(ceilings, network=False)
+    begin_large_answer(ends, keep=False)
+    assert take_all(ends) == b"x" * PIECE
+    assert ends.ours.closed
+    ends.sock.close()
+    ends.ours.close()
+
+
+def test_what_is_said_during_an_answer_follows_it(ends: Ends) -> None:
+    assert ends.feed(ends.request())
+    output = AnswerOutput(ends.ours)
+    output.send([b"x" * PIECE], False)
+    ends.sock.send(ends.theirs.get_values([]))
+    output.send([b"y"], False)
+    output.abandon()
+    ends.ours.finish(False)
+    assert ends.ours.sending and not ends.ours.closed
+    events: list[object] = []
+    while not ends.ours.closed:
+        events += ends.events()
+        ends.ours.send_on()
+    events += ends.events()
+    kinds = [type(event) for event in events]
+    assert kinds.index(Values) > 0 and kinds[-2:] == [Stdout, str]
+    assert b"".join(e.data for e in events if isinstance(e, Stdout)) == b"x" * PIECE + b"y"
+
+
+def test_a_reader_that_leaves_during_the_rest(ends: Ends) -> None:
+    begin_large_answer(ends)
+    ends.sock.close()
+    ends.ours.send_on()
+    assert ends.ours.closed
+
+
+def test_a_reader_has_a_time_for_each_byte_and_one_for_all(ends: Ends) -> None:
+    begin_large_answer(ends)
+    ends.ours.deadline = 0.0
+    ends.ours.send_on()
+    assert ends.ours.deadline == 0.0
+    assert ends.events()
+    ends.ours.send_on()
+    assert ends.ours.deadline > time.monotonic()
+    ends.ours.farewell = 1.0
+    assert ends.events()
+    ends.ours.send_on()
+    assert ends.ours.deadline == 1.0
+    ends.ours.expire()
+    assert ends.ours.closed
 
 
 def test_nothing_is_written_after_a_failed_write(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one may have ended inside a record."""
-    monkeypatch.setattr(module, "SEND_TIMEOUT", 0.01)
+    monkeypatch.setattr(outgoing, "SEND_TIMEOUT", 0.01)
+    monkeypatch.setattr(outgoing, "IN_FILE", 0)
     assert ends.feed(ends.request())
     output = AnswerOutput(ends.ours)
     with pytest.raises(PeerGone, match="taken"):

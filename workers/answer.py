@@ -1,0 +1,75 @@
+"""Where the application's answer goes: framed as FastCGI, onto the connection."""
+
+from __future__ import annotations
+
+import logging
+
+from workers.connection import Connection
+from workers.fastcgi.records import MAX_ALIGNED_CONTENT
+from workers.wsgi import PeerGone
+
+log = logging.getLogger("trac-spawn")
+
+#: An answer goes out in pieces of this size: an abort is noticed between two, framing copies no more
+#: than one, and the buffers of one stay far below IOV_MAX.
+PIECE = 16 * MAX_ALIGNED_CONTENT
+
+
+class AnswerOutput:
+    """An ``Output`` of workers.wsgi."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._protocol = connection.protocol
+        self.started = False
+        self.ended = False
+        self.timed_out = False
+        self._abandoned = False
+
+    def send(self, data: list[bytes], end: bool) -> None:
+        """Send response bytes, and with ``end`` END_REQUEST in the same write. Raises PeerGone."""
+        if self._abandoned:
+            raise PeerGone("the request was ended by the server")
+        if self.started:
+            self._connection.look_for_abort()
+        self.started = True
+        if sum(map(len, data)) > PIECE:
+            self._send_pieces(data)
+            buffers = []
+        else:
+            buffers = self._protocol.stdout(b"".join(data))
+        if end:
+            self.ended = True
+            buffers += self._protocol.end_request()
+        if buffers:
+            self._connection.send(buffers)
+
+    def _send_pieces(self, data: list[bytes]) -> None:
+        for block in data:
+            for start in range(0, len(block), PIECE):
+                self._connection.send(self._protocol.stdout(block[start : start + PIECE]))
+                self._connection.look_for_abort()
+
+    def time_out(self) -> None:
+        """Nothing that the application still says gets out; the visitor is told by us, if by anybody."""
+        self.timed_out = self._abandoned = True
+
+    def abandon(self) -> None:
+        """Nothing more of an answer that has begun gets out: the connection will end without END_REQUEST.
+
+        An exception alone cannot bring that about: Trac's dispatcher swallows every one, even a
+        BaseException, and ends its answer as if it were whole.
+        """
+        self._abandoned = self.started
+
+    def error(self, text: str) -> None:
+        """wsgi.errors: to the web server's error log while the request is open, else to ours."""
+        if self.ended:
+            log.error("%s", text.rstrip())
+            return
+        try:
+            # Joined: the records of a very long text would be too many buffers for one write.
+            records = self._protocol.stderr(text.encode("utf-8", "backslashreplace"))
+            self._connection.send([b"".join(records)])
+        except PeerGone:
+            log.error("%s", text.rstrip())
