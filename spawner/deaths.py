@@ -40,7 +40,8 @@ class Deaths:
                 "reason": f"{how}: {failure}" if failure else how,
                 "request": slot.request or None,
                 "requests": slot.requests,
-                "rss": None,
+                # As it was when the worker last looked: one that is gone has none.
+                "rss": slot.resident or None,
                 "age_s": time.monotonic() - worker.born,
                 "traceback": failure.traceback if failure else stack,
             }

@@ -123,7 +123,7 @@ class Death(TypedDict):
     reason: str  # the signal or exit status, or why it was killed
     request: Optional[str]  # method and URI of the last one
     requests: int
-    rss: Optional[int]
+    rss: Optional[int]  # when it was measured last
     age_s: float
     traceback: Optional[str]
 

@@ -102,6 +102,7 @@ def test_last_deaths_and_config(spawn: Spawner) -> None:
     wait_until(lambda: ask(pool, "last-deaths")["deaths"])
     (death,) = ask(pool, "last-deaths", "trac")["deaths"]
     assert death["pid"] == victim and death["reason"] == "SIGSEGV" and death["slot"] == 1
+    assert death["rss"] > 1 << 20
     assert ask(pool, "status")["pools"][0]["deaths"] == {"SIGSEGV": 1}
     settings = {row["name"]: row for row in ask(pool, "config")["settings"]}
     assert settings["workers"]["value"] == "1"
