@@ -9,14 +9,14 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
 from benchmarks import machine, report
-from benchmarks.bench import Bench, Say, prepared
+from benchmarks.bench import Say, prepared
 from benchmarks.errors import BenchmarkError
-from benchmarks.figures import Outcome
 from benchmarks.peers import PEERS, named
 from benchmarks.plan import Plan
 from benchmarks.results import Results
@@ -79,37 +79,27 @@ def plan(options: argparse.Namespace) -> Plan:
     )
 
 
-def carry_out(bench: Bench) -> dict[str, Outcome]:
-    bench.install()
-    if not bench.peers:
-        raise BenchmarkError("there is nothing that could be measured")
-    outcomes = {}
-    for name in bench.plan.studies:
-        bench.say(f"study: {name}")
-        outcomes[name] = STUDIES[name](bench)
-    return outcomes
-
-
-def measure(chosen: Plan, command: str, say: Say) -> Results:
+def measure(chosen: Plan, command: str, say: Say) -> Iterator[Results]:
+    """What has been found out so far, after every study."""
     # Before anything runs: the machine's load is looked at.
-    described = machine.describe()
-    date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ")
+    results = Results(
+        date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
+        command=command,
+        machine=machine.describe(),
+        versions={name: version(name) for name in ("trac-spawn", "Trac")},
+        plan=chosen,
+    )
+    results.versions.update(machine.program_versions())
     with prepared(chosen, say) as bench:
-        outcomes = carry_out(bench)
-        return Results(
-            date=date,
-            command=command,
-            machine=described,
-            versions={
-                "trac-spawn": version("trac-spawn"),
-                "Trac": version("Trac"),
-                **machine.program_versions(),
-                **bench.versions,
-            },
-            plan=chosen,
-            outcomes=outcomes,
-            problems=bench.problems,
-        )
+        bench.install()
+        if not bench.peers:
+            raise BenchmarkError("there is nothing that could be measured")
+        results.versions.update(bench.versions)
+        for name in chosen.studies:
+            say(f"study: {name}")
+            results.outcomes[name] = STUDIES[name](bench)
+            results.problems.update(bench.problems)
+            yield results
 
 
 def write(results: Results, directory: Path) -> None:
@@ -132,9 +122,10 @@ def main(arguments: list[str]) -> int:
         print(f"{time.monotonic() - begun:6.1f} s  {message}", file=sys.stderr, flush=True)
 
     command = shlex.join(["python", "-m", "benchmarks", *arguments])
-    results = measure(plan(chosen), command, say)
-    write(results, chosen.output)
-    print(report.to_markdown(results))
+    # An hour may be in it: what there is by now outlives whatever ends the run.
+    for results in measure(plan(chosen), command, say):
+        write(results, chosen.output)
+    print((chosen.output / "results.md").read_text())
     return 0 if results.clean else 1
 
 

@@ -35,7 +35,7 @@ class Plan:
     #: Mixed pages for each worker before the memory is looked at.
     visits: int = 200
     #: Numbers of workers with which memory and throughput of every peer are measured.
-    sizes: tuple[int, ...] = (1, 2, 4, 8)
+    sizes: tuple[int, ...] = (1, 2, 8)
     #: Numbers of workers with which trac-spawn's own cost is measured.
     pool_sizes: tuple[int, ...] = (2, 8, 64, 256)
     #: SIGKILLs of workers of such a pool.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchmarks.figures import Outcome
 from benchmarks.machine import Machine
@@ -17,12 +16,12 @@ class Results:
     command: str
     machine: Machine
     #: Of programs and of peers.
-    versions: Mapping[str, str]
+    versions: dict[str, str]
     plan: Plan
     #: By the study's name.
-    outcomes: Mapping[str, Outcome]
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
     #: By the peer's name, why it was left out of a study.
-    problems: Mapping[str, list[str]]
+    problems: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def clean(self) -> bool:

@@ -23,12 +23,12 @@ from benchmarks.studies import (
 STUDIES: dict[str, Callable[[Bench], Outcome]] = {
     "pages": pages.study,
     "large": large.study,
-    "memory": memory.study,
-    "scaling": scaling.study,
     "respawn": respawn.study,
     "floor": floor.study,
     "recycling": recycling.study,
     "keeping": keeping.study,
     "size": size.study,
+    "memory": memory.study,
+    "scaling": scaling.study,
     "endurance": endurance.study,
 }
