@@ -24,6 +24,7 @@ def check_all(settings: Settings) -> None:
     check_privileges(settings)
     check_places(settings)
     check_folders_of_sockets(settings)
+    check_admission(settings)
     check_application(settings)
 
 
@@ -101,6 +102,14 @@ def check_places(settings: Settings) -> None:
             missing = not os.path.exists(place)
             reason = "does not exist" if missing else "is not writable"
             raise _wrong(settings, name, f"{place} {reason}", os.EX_CANTCREAT)
+
+
+def check_admission(settings: Settings) -> None:
+    """Raise BootError for users and groups that do not exist, and for an address that anybody can reach."""
+    from spawner import admission  # nor is this one
+
+    admission.rules(settings)
+    admission.check_addresses(settings)
 
 
 def check_folders_of_sockets(settings: Settings) -> None:

@@ -204,6 +204,7 @@ def _pool_status(name: str, pool: Supervisor) -> PoolStatus:
         },
         "recycles": dict(pool.recycled),
         "deaths": dict(pool.deaths.counted),
+        "refused": pool.workplace.scoreboard.snapshot().totals.refused,
     }
 
 

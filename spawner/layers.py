@@ -35,6 +35,8 @@ def read_environment(environ: Mapping[str, str]) -> Layer:
         for variable in setting.variables:
             text = environ.get(variable, "").strip()
             if text:
+                if variable == "FCGI_WEB_SERVER_ADDRS":
+                    text = text.replace(",", " ")  # FastCGI 1.0, section 3.2
                 texts = tuple(text.split()) if setting.many else (text,)
                 layer[setting.name] = Given(texts, Source(Rank.ENVIRONMENT, variable))
                 break
@@ -152,8 +154,18 @@ def refuse_contradictions(settings: Settings) -> None:
             f"{origin['slow_after']}: no request is ever that slow, "
             f"{origin['request_timeout']} ends it before"
         )
+    for name in ("allow_user", "allow_group"):
+        if getattr(settings, name) and not _may_have_unix_socket(settings):
+            raise usage(f"{origin[name]} is for Unix sockets, and there is none; for TCP, there is --allow")
     if settings.demo and settings.daemonize:
         raise usage(f"{origin['demo']} stays in the foreground: leave out --daemonize")
+
+
+def _may_have_unix_socket(settings: Settings) -> bool:
+    # What a descriptor is, only opening it tells.
+    return settings.socket is not None or any(
+        text.startswith(("unix:", "/", "@", "fd:")) for text in settings.listen
+    )
 
 
 def _refuse_gaps(settings: Settings, where: str) -> None:

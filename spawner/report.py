@@ -61,6 +61,9 @@ def _pool(pool: PoolStatus) -> Lines:
     if reloads["last_error"]:
         yield f"  the last reload that failed: {_one_line(reloads['last_error'])}"
     yield f"  recycled: {counts(pool['recycles'])}; died: {counts(pool['deaths'])}"
+    # A master of an older version does not say it.
+    if pool.get("refused"):
+        yield f"  connections refused by who made them: {pool['refused']}"
     if pool["workers"]:
         head = ("SLOT", "GEN", "PID", "STATE", "REQUESTS", "REQUEST", "AGE", "MEMORY", "PRIVATE")
         yield from table([head, *(_worker(worker) for worker in pool["workers"])])

@@ -88,6 +88,21 @@ class Settings:
         LISTENING, "-G", metavar="GROUP", help="Group of Unix sockets, a name or a number.",
     )  # fmt: skip
 
+    allow: Tuple[str, ...] = _setting(
+        LISTENING, default=(), parse=values.network, metavar="ADDRESS", many=True,
+        variables_of_trac=("FCGI_WEB_SERVER_ADDRS",),
+        help="Over TCP, let only this address or network connect (192.0.2.7, 192.0.2.0/24, "
+        "2001:db8::/32); may be repeated (in the variable: separated by spaces).",
+    )  # fmt: skip
+    allow_user: Tuple[str, ...] = _setting(
+        LISTENING, default=(), metavar="USER", many=True,
+        help="On Unix sockets, let only this user connect; may be repeated.",
+    )  # fmt: skip
+    allow_group: Tuple[str, ...] = _setting(
+        LISTENING, default=(), metavar="GROUP", many=True,
+        help="On Unix sockets, let only members of this group connect; may be repeated.",
+    )  # fmt: skip
+
     env: Optional[str] = _setting(
         APPLICATION, parse=values.path, metavar="PATH", variables_of_trac=("TRAC_ENV",),
         scope=Scope.SINGLE_POOL,

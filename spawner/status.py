@@ -76,6 +76,7 @@ class PoolStatus(TypedDict):
     reloads: ReloadsStatus
     recycles: Dict[str, int]  # by cause
     deaths: Dict[str, int]  # by cause
+    refused: int  # connections, because of who made them
 
 
 class Status(TypedDict):

@@ -129,6 +129,14 @@ def script_name(given: str) -> str:
     return parse_script_name(given)
 
 
+def network(given: str) -> str:
+    """An IP address, or a network such as 192.0.2.0/24."""
+    from workers.peers import parse_network  # not needed for --version
+
+    parse_network(given)
+    return given
+
+
 def socket_path(given: str) -> str:
     """A Unix socket: a path, made absolute, or the name of an abstract one behind '@'."""
     place = given[len("unix:") :] if given.startswith("unix:") else given

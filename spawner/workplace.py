@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Optional, Sequence
 
-from spawner import privileges
+from spawner import admission, privileges
 from spawner.listeners import Access, Listener, open_listener
 from spawner.privileges import Identity
 from spawner.settings import Settings
@@ -18,7 +18,7 @@ from workers.channel import Channel
 from workers.connection import Ceilings
 from workers.errors import BootError
 from workers.handoff import Handoff
-from workers.reception import web_servers_from_environment
+from workers.peers import PeerRules
 from workers.recycling import RecyclingLimits
 from workers.scoreboard import Scoreboard
 from workers.snapshot import PoolGauge
@@ -36,12 +36,14 @@ def open_workplace(settings: Settings, label: str, before: Optional[Workplace] =
     already is taken over. Raises BootError, and then nothing has been opened."""
     identity = privileges.resolve(settings.user, settings.group)
     access = Access(settings.socket_mode, settings.socket_user, settings.socket_group)
+    peers = admission.rules(settings)
     kept = {} if before is None else {listener.asked: listener for listener in before.listeners}
     listeners: list[Listener] = []
     try:
         for address in settings.listeners():
             listener = kept.get(address) or open_listener(address, settings.backlog, access)
             listeners.append(listener)
+        admission.check_listeners(settings, listeners)
     except BootError:
         for listener in listeners:
             if listener.asked not in kept:
@@ -49,13 +51,13 @@ def open_workplace(settings: Settings, label: str, before: Optional[Workplace] =
         raise
     if before is not None:
         return replace(
-            before, settings=settings, identity=identity, listeners=listeners, label=label
+            before, settings=settings, identity=identity, listeners=listeners, label=label, peers=peers
         )
     scoreboard = Scoreboard(SCOREBOARD_SLOTS)
     scoreboard.note(PoolGauge.STARTED, time.time_ns())
     return Workplace(
         settings, identity, listeners, Handoff(), scoreboard, os.getpid(),
-        web_servers_from_environment(), label,
+        peers, label,
     )  # fmt: skip
 
 
@@ -69,9 +71,7 @@ class Workplace:
     handoff: Handoff
     scoreboard: Scoreboard
     master_pid: int
-    #: FCGI_WEB_SERVER_ADDRS as the master found it: --clear-env must not open the door, nor may the
-    #: application.
-    web_servers: frozenset[str]
+    peers: PeerRules
     #: Before "worker 3" in titles and the log: the pool's name, where there are several.
     label: str = ""
 
@@ -133,7 +133,7 @@ class Workplace:
                 settings.max_memory,
                 settings.max_age,
             ),
-            self.web_servers,
+            self.peers,
             settings.request_timeout,
             -1 if stacks is None else stacks,
             self._pages(),

@@ -26,7 +26,7 @@ from workers.connection import BODY_IN_MEMORY, Ceilings
 from workers.environ import BadRequest, ErrorStream, content_length, make_environ
 from workers.errors import BootError
 from workers.paths import parse_script_name
-from workers.reception import web_servers_from_environment
+from workers.peers import PeerRules, is_exposed, parse_network, web_server_addresses
 from workers.scoreboard import Scoreboard
 from workers.worker import Worker, WorkerConfig
 from workers.wsgi import PeerGone, error_answer, respond, server_keys
@@ -183,16 +183,32 @@ def _script_name() -> str | None:
         raise BootError(f"TRAC_SPAWN_SCRIPT_NAME: {error}", os.EX_USAGE) from None
 
 
+def _peers(listener: socket.socket) -> PeerRules:
+    """FCGI_WEB_SERVER_ADDRS (FastCGI 1.0, section 3.2). Raises BootError."""
+    texts = web_server_addresses(os.environ.get("FCGI_WEB_SERVER_ADDRS", ""))
+    if not texts and is_exposed(listener):
+        raise BootError(
+            "other machines can reach this socket, and whoever connects can claim to be any user of Trac:"
+            " set FCGI_WEB_SERVER_ADDRS to the web server's address, or let it listen on 127.0.0.1",
+            os.EX_USAGE,
+        )
+    try:
+        return PeerRules(tuple(map(parse_network, texts)))
+    except ValueError as error:
+        raise BootError(f"FCGI_WEB_SERVER_ADDRS: {error}", os.EX_USAGE) from None
+
+
 def _serve() -> int:
     """One process on the web server's socket, a request at a time."""
     listener = socket.socket(fileno=os.dup(_FCGI_LISTENSOCK_FILENO))
     listener.setblocking(False)
+    peers = _peers(listener)
     setproctitle("trac-spawn: trac.fcgi loading")
     application = load(_spec())
     application.warm_up()
     gc.collect()
     gc.freeze()
-    config = WorkerConfig(Ceilings(_MAX_BODY), web_servers=web_servers_from_environment())
+    config = WorkerConfig(Ceilings(_MAX_BODY), peers=peers)
     slot = Scoreboard(1).slot(1)
     slot.occupy(os.getpid(), 1, time.time_ns())
     Worker(application, [listener], config, slot=slot, name="trac.fcgi").run()

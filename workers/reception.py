@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import functools
 import logging
-import os
 import socket
 import time
 from typing import Callable, Optional, Sequence
 
 from workers.handoff import Handoff, Waiting
+from workers.peers import Doorkeeper
 from workers.selector import EXCLUSIVE, Selector
 
 log = logging.getLogger("trac-spawn")
@@ -34,14 +34,14 @@ class Reception:
         self,
         listeners: Sequence[socket.socket],
         handoff: Optional[Handoff],
-        web_servers: frozenset[str],
+        doorkeeper: Doorkeeper,
         selector: Selector,
         welcome: Callable[[socket.socket, bool, Optional[Waiting]], None],
         has_room: Callable[[], bool],
     ) -> None:
         self._listeners = list(listeners)
         self._handoff = handoff
-        self._web_servers = web_servers
+        self._doorkeeper = doorkeeper
         self._selector = selector
         self._welcome = welcome
         self._has_room = has_room
@@ -111,7 +111,7 @@ class Reception:
                 return True
             self._pause(str(error.strerror))
             return False
-        if self._web_servers and not self._is_web_server(sock, address):
+        if not self._doorkeeper.admits(sock, address):
             sock.close()
         else:
             network = isinstance(address, tuple)  # a Unix socket's is a string
@@ -135,21 +135,3 @@ class Reception:
         self.complain(f"cannot accept: {reason}")
         self._unwatch()
         self.opens_again = time.monotonic() + ACCEPT_PAUSE
-
-    def _is_web_server(self, sock: socket.socket, address: object) -> bool:
-        if sock.family not in (socket.AF_INET, socket.AF_INET6):
-            return True
-        assert isinstance(address, tuple)
-        host = str(address[0])
-        if host.startswith("::ffff:"):
-            host = host[len("::ffff:") :]
-        if host in self._web_servers:
-            return True
-        log.warning("refused a connection from %s: not in FCGI_WEB_SERVER_ADDRS", host)
-        return False
-
-
-def web_servers_from_environment() -> frozenset[str]:
-    """FCGI_WEB_SERVER_ADDRS: the addresses that may connect (FastCGI 1.0, section 3.2)."""
-    text = os.environ.get("FCGI_WEB_SERVER_ADDRS", "")
-    return frozenset(address.strip() for address in text.split(",") if address.strip())

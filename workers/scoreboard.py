@@ -33,6 +33,7 @@ from workers.snapshot import (
     METHOD_CEILING,
     METHODS,
     OTHER_METHOD,
+    REFUSED,
     REQUESTS,
     SCRIPT_CEILING,
     SLOT_BYTES,
@@ -123,6 +124,10 @@ class Slot:
         words[_STARTED] = now
         words[_SEQUENCE] += 1
         words[ACCEPTED] += 1
+
+    def refuse(self) -> None:
+        """A connection was closed because of who made it."""
+        self._words[REFUSED] += 1
 
     def sent(self, size: int) -> None:
         """So many bytes of the answer's body have been sent by now."""

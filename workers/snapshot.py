@@ -72,8 +72,10 @@ class PoolGauge(IntEnum):
 GAUGES = 18
 assert len(Gauge) == GAUGES
 #: Counters: numbers of words.
-ACCEPTED, REQUESTS, BYTES_OUT, BYTES_IN, CPU, DURATION_SUM, WAIT_SUM = range(GAUGES, GAUGES + 7)
-ANSWERS = GAUGES + 7  # by method, then by class
+ACCEPTED, REQUESTS, BYTES_OUT, BYTES_IN, CPU, DURATION_SUM, WAIT_SUM, REFUSED = range(
+    GAUGES, GAUGES + 8
+)
+ANSWERS = GAUGES + 8  # by method, then by class
 DURATIONS = ANSWERS + len(METHODS) * len(CLASSES)
 WAITS = DURATIONS + _BUCKETS
 COUNTERS = WAITS + _BUCKETS
@@ -150,6 +152,11 @@ class Counters:
         return self._word(CPU)
 
     @property
+    def refused(self) -> int:
+        """Connections that were closed because of who made them."""
+        return self._word(REFUSED)
+
+    @property
     def durations(self) -> Histogram:
         return Histogram(self._range(DURATIONS, _BUCKETS), self._word(DURATION_SUM))
 
@@ -179,6 +186,7 @@ class Counters:
             "bytes_out": self.bytes_out,
             "bytes_in": self.bytes_in,
             "cpu_ns": self.cpu_ns,
+            "refused": self.refused,
             "answers": {f"{method} {kind}": n for method, kind, n in self.answers() if n},
             "durations": _histogram_to_json(self.durations),
             "waits": _histogram_to_json(self.waits),
@@ -204,6 +212,7 @@ class Counters:
 
 _NAMED = {
     "accepted": ACCEPTED, "requests": REQUESTS, "bytes_out": BYTES_OUT, "bytes_in": BYTES_IN, "cpu_ns": CPU,
+    "refused": REFUSED,
 }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from workers.handoff import Handoff, Waiting
 from workers.interruption import RequestTimedOut
 from workers.ledger import Ledger
 from workers.logs import reopen_log_files, take_log_file
+from workers.peers import Doorkeeper, PeerRules
 from workers.reception import Reception
 from workers.recycling import Recycling, RecyclingLimits
 from workers.scoreboard import Slot
@@ -67,8 +68,7 @@ class WorkerConfig:
 
     ceilings: Ceilings = field(default_factory=Ceilings)
     recycling: RecyclingLimits = field(default_factory=RecyclingLimits)
-    #: The only IP addresses that may connect; empty for all (FastCGI 1.0, section 3.2).
-    web_servers: frozenset[str] = frozenset()
+    peers: PeerRules = PeerRules()
     #: Seconds after which the master ends a request, 0 for never; and where the stack is written.
     request_timeout: float = 0.0
     stacks: int = -1
@@ -113,8 +113,9 @@ class Worker:
         self._titled_idle = False
         self._sweep_at = float("inf")
         self._selector = Selector()
+        doorkeeper = Doorkeeper(config.peers, slot.refuse)
         self._reception = Reception(
-            listeners, handoff, config.web_servers, self._selector, self._welcome, self._has_room
+            listeners, handoff, doorkeeper, self._selector, self._welcome, self._has_room
         )
         self._environ = {**server_keys(), **application.environ}
 

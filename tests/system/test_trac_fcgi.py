@@ -264,7 +264,7 @@ def test_only_the_named_web_servers_are_answered(
         assert client.request(friend, params("/wiki/WikiStart")).status == 200
     with connected_from("127.0.0.3", port) as stranger:
         assert stranger.recv(1) == b""
-    program.wait_for_line("refused a connection from 127.0.0.3: not in FCGI_WEB_SERVER_ADDRS")
+    program.wait_for_line(r"refused a connection from 127\.0\.0\.3: it is not on the list")
 
 
 def test_all_web_servers_are_answered_when_none_is_named(start: Starter, trac_env: Path) -> None:

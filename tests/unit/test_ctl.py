@@ -60,6 +60,7 @@ def pool_status(*addresses: str, busy: int = 1, idle: int = 1) -> PoolStatus:
         "reloads": {"ok": 1, "failed": 1, "last_error": "plugins/x.py:\n  bad \x1b[2J syntax"},
         "recycles": {"max-requests": 12, "max-age": 0},
         "deaths": {"SIGKILL": 1},
+        "refused": 4,
     }
 
 
@@ -270,6 +271,7 @@ def test_status_is_one_screen(master: Master, capsys: pytest.CaptureFixture[str]
         "  reloads: 1 done, 1 failed",
         "  the last reload that failed: plugins/x.py: bad \\x1b[2J syntax",
         "  recycled: 12 max-requests; died: 1 SIGKILL",
+        "  connections refused by who made them: 4",
         "  SLOT  GEN  PID  STATE  REQUESTS  REQUEST     AGE  MEMORY  PRIVATE",
         "     1    2  821   busy      1000     0.3s  3h 12m   86.0M        -",
         "     2    2  822   idle      2000        -  3h 12m   86.0M        -",

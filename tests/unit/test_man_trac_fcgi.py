@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import workers
-from workers import application, fcgi, reception, worker
+from workers import application, fcgi, worker
 
 ROOT = Path(workers.__file__).resolve().parents[1]
 PAGE = ROOT / "man" / "trac.fcgi.8"
@@ -33,7 +33,7 @@ def items(section_text: str, macro: str) -> set[str]:
 
 
 def test_every_variable_is_there_and_no_other() -> None:
-    read = set(re.findall(r'"((?:TRAC|PHP|FCGI)_[A-Z_]+)"', code(fcgi, reception)))
+    read = set(re.findall(r'"((?:TRAC|PHP|FCGI)_[A-Z_]+)"', code(fcgi)))
     assert "TRAC_FCGI_CHILDREN" in read
     # Those of the request itself, in a CGI program.
     assert items(section("ENVIRONMENT"), "Ev") == read | {"REQUEST_METHOD", "CONTENT_LENGTH"}

@@ -57,6 +57,6 @@ def test_every_exit_status_is_there() -> None:
 def test_every_variable_that_is_no_setting_is_there() -> None:
     """Those of settings are looked for in test_cli.py."""
     read = set(re.findall(r'\bos\.environ(?:\.get\(|\.pop\(|\[)"([A-Z_]+)"', code()))
-    assert "FCGI_WEB_SERVER_ADDRS" in read
+    assert "XDG_RUNTIME_DIR" in read
     # HOME is set, for another user.
     assert read - {"HOME"} <= items(section("ENVIRONMENT"), "Ev")

@@ -97,7 +97,8 @@ SAMPLES: Dict[str, Tuple[str, Any]] = {
     "debug": ("1", True), "check": ("true", True), "demo": ("YES", True),
     "config": ("/c.conf", "/c.conf"), "print_config": ("yes", True), "control": ("/c", "/c"),
     "clear_env": ("yes", True), "watch": ("yes", True), "warmup": ("/wiki", ("/wiki",)),
-    "script_name": ("/my%20trac/", "/my trac"),
+    "script_name": ("/my%20trac/", "/my trac"), "allow": ("2001:db8::/32", ("2001:db8::/32",)),
+    "allow_user": ("33", ("33",)), "allow_group": ("www-data", ("www-data",)),
     "warmup_strict": ("yes", True), "pm": ("OnDemand", "ondemand"), "max_workers": ("20", 20),
     "start_workers": ("7", 7), "min_spare": ("2", 2), "max_spare": ("9", 9),
     "idle_timeout": ("1m", 60.0), "max_surge": ("2", 2), "pool_memory": ("2G", 2 << 30),
@@ -309,6 +310,20 @@ def test_addresses_of_the_command_line_replace_those_of_the_environment() -> Non
 def test_host_from_the_environment_and_port_from_the_command_line_belong_together() -> None:
     settings = settle({"app": "a:b", "port": "9000"}, {"TRAC_SPAWN_ADDRESS": "::1"})
     assert [str(address) for address in settings.listeners()] == ["[::1]:9000"]
+
+
+def test_the_specifications_variable_separates_by_commas() -> None:
+    environ = {"TRAC_SPAWN_SOCKET": "/s", "FCGI_WEB_SERVER_ADDRS": "192.0.2.1, 192.0.2.2,::1"}
+    settings = settle({"app": "a:b"}, environ)
+    assert settings.allow == ("192.0.2.1", "192.0.2.2", "::1")
+    assert str(settings.source("allow")) == "environment FCGI_WEB_SERVER_ADDRS"
+
+
+def test_users_are_for_unix_sockets() -> None:
+    with pytest.raises(BootError, match="^--allow-user is for Unix sockets, and there is none"):
+        settle({"app": "a:b", "port": "9000", "allow_user": ["www-data"]})
+    for where in ({"socket": "/s"}, {"listen": ["fd://3"]}, {"listen": ["unix:/s", "127.0.0.1:1"]}):
+        assert settle({"app": "a:b", "allow_group": ["33"], **where}).allow_group == ("33",)
 
 
 def test_wrong_address_is_named() -> None:
