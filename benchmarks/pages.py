@@ -21,6 +21,8 @@ class Page:
     #: What the body must contain, or, when ``whole``, be.
     expected: bytes
     whole: bool = False
+    #: Its title where there is little room.
+    short: str = ""
 
     def complaint(self, status: int, body: bytes) -> str:
         """What is wrong with an answer, or nothing."""
@@ -33,12 +35,20 @@ class Page:
         return ""
 
 
-WIKI = Page("/wiki/WikiStart", TRAC, "/wiki/WikiStart", WELCOME.encode())
-TIMELINE = Page("/timeline", TRAC, "/timeline", SUMMARY.encode())
-REPORT = Page("/report/1", TRAC, "/report/1", SUMMARY.encode())
-STYLE_PATH = "/chrome/common/css/trac.css"
-STYLE = Page(STYLE_PATH, TRAC, STYLE_PATH, (files("trac") / "htdocs/css/trac.css").read_bytes(), whole=True)
-BARE = Page("hello, 1 KiB", HELLO, "/", hello.BODY, whole=True)
+STYLE_FILE = files("trac") / "htdocs" / "css" / "trac.css"
+
+WIKI = Page("/wiki/WikiStart", TRAC, "/wiki/WikiStart", WELCOME.encode(), short="WikiStart")
+TIMELINE = Page("/timeline", TRAC, "/timeline", SUMMARY.encode(), short="timeline")
+REPORT = Page("/report/1", TRAC, "/report/1", SUMMARY.encode(), short="report/1")
+STYLE = Page(
+    "/chrome/common/css/trac.css",
+    TRAC,
+    "/chrome/common/css/trac.css",
+    STYLE_FILE.read_bytes(),
+    whole=True,
+    short="trac.css",
+)
+BARE = Page("hello, 1 KiB", HELLO, "/", hello.BODY, whole=True, short="hello, 1 KiB")
 #: Those of Trac.
 MADE = (WIKI, TIMELINE, REPORT, STYLE)
 ALL = (*MADE, BARE)

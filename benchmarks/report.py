@@ -48,8 +48,20 @@ def markdown_table(table: Table) -> str:
 
 
 def to_rst(results: Results) -> str:
-    tables = [table for outcome in results.outcomes.values() for table in outcome.tables]
-    return "\n".join(f"{table.title}\n\n{rst_table(table)}" for table in tables)
+    """The summary, for the README."""
+    return rst_table(summary(results))
+
+
+def summary(results: Results) -> Table:
+    """What peers are compared by, in one table."""
+    rows = [
+        dataclasses.replace(row, title=row.headline)
+        for outcome in results.outcomes.values()
+        for table in outcome.tables
+        for row in table.rows
+        if row.headline
+    ]
+    return Table("Summary", {peer.name: peer.name for peer in results.plan.peers}, rows, OURS.name)
 
 
 def rst_table(table: Table) -> str:
@@ -69,7 +81,7 @@ def rst_table(table: Table) -> str:
 def _cells(table: Table) -> list[list[str]]:
     head = ["", *table.columns.values()]
     if table.compares:
-        head.append(f"{table.columns[table.ours]} ÷ best other")
+        head.append("ratio")
     lines = [head]
     for row in table.rows:
         cells = [row.title, *(_cell(row.figures.get(key)) for key in table.columns)]
@@ -92,7 +104,8 @@ def _conditions(results: Results) -> str:
         f"{results.date}, `{results.command}`: medians of {plan.rounds} interleaved rounds of "
         f"{plan.seconds} s a page, {plan.workers} workers each unless it says otherwise, "
         f"{CONNECTIONS} connections, one nginx in front, over Unix sockets where the server has "
-        f"them. {machine.processor}, {machine.cpus} CPUs, {machine.memory_bytes / 1e9:.1f} GB, "
+        f"them. The ratio is that of {OURS.title}, or of the first column, to the best of the others. "
+        f"{machine.processor}, {machine.cpus} CPUs, {machine.memory_bytes / 1e9:.1f} GB, "
         f"{machine.system}, {machine.kernel}; {versions}.\n"
     )
 

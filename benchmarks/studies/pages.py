@@ -32,13 +32,17 @@ def compare(bench: Bench, pages: Sequence[Page], env: Optional[Path] = None) -> 
     return rounds
 
 
-def rows(bench: Bench, rounds: Rounds, pages: Sequence[Page]) -> list[Row]:
+def rows(bench: Bench, rounds: Rounds, pages: Sequence[Page], where: str = "") -> list[Row]:
+    """``where`` is put before their titles in the summary."""
     return [
-        rounds.row(f"{page.title}, {unit}", bench.peers, page, figure, best)
-        for unit, figure, best in (
-            ("requests/s", "requests_per_second", max),
-            ("p99, ms", "p99_ms", min),
-            ("CPU ms a request", "cpu_ms", min),
+        rounds.row(
+            f"{page.title}, {unit}", bench.peers, page, figure, best,
+            f"{where}{page.short}, {short}" if short else "",
+        )
+        for unit, figure, best, short in (
+            ("requests/s", "requests_per_second", max, "req/s"),
+            ("p99, ms", "p99_ms", min, "p99 ms"),
+            ("CPU ms a request", "cpu_ms", min, ""),
         )
         for page in pages
-    ]
+    ]  # fmt: skip

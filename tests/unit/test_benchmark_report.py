@@ -31,7 +31,7 @@ def test_there_is_no_ratio_without_both_sides(figures: tuple[float | None, ...])
 
 def test_a_figure_that_was_not_measured_is_a_dash() -> None:
     assert report.markdown_table(table(1234, None, 0.5)) == (
-        "|  | Ours | A | B | Ours ÷ best other |\n"
+        "|  | Ours | A | B | ratio |\n"
         "| --- | ---: | ---: | ---: | ---: |\n"
         "| row | 1,234 | – | 0.500 | **2,468** |\n"
     )
