@@ -214,6 +214,11 @@ class Settings:
         WORKERS, default=0.0, parse=values.duration, metavar="TIME", default_text="0, never",
         help="Replace a worker that is older (30s, 10m, 2h, 1d).",
     )  # fmt: skip
+    gc_freezes: int = _setting(
+        WORKERS, default=16, parse=values.whole(0), metavar="N",
+        help="How often a worker may exempt what its requests have left in memory from garbage "
+        "collection; 0 for never.",
+    )  # fmt: skip
     template: bool = _switch(
         WORKERS, on=True,
         help="Let each worker load the application by itself, instead of loading it once in a "

@@ -137,6 +137,7 @@ class Workplace:
             settings.request_timeout,
             -1 if stacks is None else stacks,
             self._pages(),
+            settings.gc_freezes,
         )
         slot = self.scoreboard.slot(number)
         slot.occupy(os.getpid(), generation, time.time_ns())

@@ -25,6 +25,7 @@ from workers.channel import Channel, Message
 from workers.connection import Ceilings, Connection
 from workers.environ import BadRequest, ErrorStream, make_environ
 from workers.handoff import Handoff, Waiting
+from workers.heap import Heap
 from workers.interruption import RequestTimedOut
 from workers.ledger import Ledger
 from workers.logs import reopen_log_files, take_log_file
@@ -74,6 +75,8 @@ class WorkerConfig:
     stacks: int = -1
     #: What is answered before the application is asked.
     pages: Pages = field(default_factory=Pages)
+    #: How often the worker may freeze what has gathered on its heap.
+    gc_freezes: int = 16
 
 
 class Worker:
@@ -98,6 +101,7 @@ class Worker:
         self._channel = channel
         self._handoff = handoff
         self._recycling = Recycling(config.recycling)
+        self._heap = Heap(config.gc_freezes)
         self._requests = 0
         self._asked = False  # a replacement, of the master
         self._draining = False  # told to answer what is queued on the listeners, then leave
@@ -309,6 +313,7 @@ class Worker:
         if took > SHORT_REQUEST:
             self._postpone(took)
         self._requests += 1
+        self._heap.settle(self._requests)
         reason = self._recycling.due(self._requests)
         if reason:
             self._ask_to_be_replaced(reason)

@@ -5,6 +5,7 @@ The path says what to do (see the functions), the query string gives the details
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import signal
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _hoard: list[bytearray] = []
+_collected: list[list[object]] = []
 
 
 def _echo(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
@@ -45,6 +47,12 @@ def _grow(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
     """Keep so many MiB of private memory."""
     _hoard.append(bytearray(os.urandom(1 << 20) * int(query.get("mib", "1"))))
     return _echo(query, environ)
+
+
+def _objects(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
+    """Keep so many more; how many objects a garbage collection looks at."""
+    _collected.extend([] for _ in range(int(query.get("more", "0"))))
+    return f"{len(gc.get_objects())}\n".encode()
 
 
 def _large(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
@@ -79,6 +87,7 @@ PATHS = {
     "/raise": _raise,
     "/grow": _grow,
     "/large": _large,
+    "/objects": _objects,
     "/digest": _digest,
     "/environ": _environ,
     "/identity": _identity,

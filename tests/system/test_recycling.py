@@ -10,6 +10,8 @@ from typing import Callable
 
 import pytest
 
+from workers.heap import LOOK_EVERY
+
 from .clients import Load, fcgi_load
 from .pools import Pool, Spawner
 from .processes import wait_until
@@ -126,3 +128,12 @@ def application(environ, start_response):
         time.sleep(60)
     return [b"calm"]
 """
+
+
+@pytest.mark.parametrize("freezes", [1, 0])
+def test_what_requests_leave_behind_is_exempt_from_collections(spawn: Spawner, freezes: int) -> None:
+    pool = spawn("-n", 1, *APP, "--gc-freezes", freezes)
+    assert int(get(pool, "/objects?more=5000")) >= 5000
+    for _ in range(LOOK_EVERY):
+        left = int(get(pool, "/objects"))
+    assert (left < 5000) == (freezes == 1)
