@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Callable, NoReturn, Optional, Sequence
+from typing import Callable, NoReturn, Optional
 
 from spawner.pool import WorkerState
 from workers.channel import Channel
@@ -135,8 +135,8 @@ class WorkerHandle:
         """The same words in the log, in process titles and for whoever reads ps."""
         return f"{self.label}worker {self.number} gen {self.generation} (pid {self.pid or 'unknown'})"
 
-    def tell(self, command: str, descriptors: Sequence[int] = ()) -> None:
-        self.channel.send({"command": command}, descriptors)
+    def tell(self, command: str) -> None:
+        self.channel.send({"command": command})
 
     def signal(self, number: int) -> None:
         if self.pid is not None:

@@ -132,7 +132,8 @@ class Helper:
         """The log file has been opened again."""
         own = own_log_file()
         if self._channel is not None:
-            self._channel.send({"command": "reopen"}, [] if own is None else [own])
+            files = [] if own is None else [own]
+            self._channel.send({"command": "reopen", "files": ["log"] * len(files)}, files)
 
     def forget(self) -> None:
         """In a child of the master: close what is not for it."""

@@ -9,6 +9,7 @@ import os
 
 import workers.logs
 from spawner.settings import Settings
+from workers import requestid
 from workers.errors import BootError
 
 log = logging.getLogger("trac-spawn")
@@ -30,7 +31,7 @@ def configure(settings: Settings) -> None:
     else:
         handler = logging.StreamHandler()
     if not isinstance(handler, logging.handlers.SysLogHandler):
-        handler.setFormatter(logging.Formatter(_FORMAT))
+        handler.setFormatter(_Formatter(_FORMAT))
     log.handlers[:] = [handler]
     log.setLevel(settings.log_level.upper())
     log.propagate = False
@@ -45,21 +46,36 @@ def reopen() -> None:
             workers.logs.reopen(handler)
 
 
+class _Formatter(logging.Formatter):
+    """Says which request it was, in a worker that answers one."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        text = super().formatMessage(record)
+        return f"{text} (request {requestid.current})" if requestid.current else text
+
+
 class _LogFile(logging.FileHandler):
     """Opened with care: the folder may belong to the application's user, and the master be root."""
 
     def _open(self) -> io.TextIOWrapper:
-        descriptor = os.open(self.baseFilename, _APPEND | self._following(), 0o644)
-        os.set_blocking(descriptor, True)
-        return io.TextIOWrapper(io.FileIO(descriptor, "a"), encoding="utf-8", errors="backslashreplace")
+        file = io.FileIO(open_append(self.baseFilename, 0o644), "a")
+        return io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace")
 
-    def _following(self) -> int:
-        """A link that somebody else has put there could lead to any file; /dev/stderr is root's."""
-        try:
-            owner = os.lstat(self.baseFilename).st_uid
-        except FileNotFoundError:
-            return os.O_NOFOLLOW
-        return 0 if owner in (0, os.geteuid()) else os.O_NOFOLLOW
+
+def open_append(path: str, mode: int) -> int:
+    """A descriptor to append to ``path`` with. Raises OSError."""
+    descriptor = os.open(path, _APPEND | _following(path), mode)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def _following(path: str) -> int:
+    """A link that somebody else has put there could lead to any file; /dev/stderr is root's."""
+    try:
+        owner = os.lstat(path).st_uid
+    except FileNotFoundError:
+        return os.O_NOFOLLOW
+    return 0 if owner in (0, os.geteuid()) else os.O_NOFOLLOW
 
 
 def _file_handler(path: str) -> logging.Handler:

@@ -258,6 +258,19 @@ class Settings:
         help="Write what --slow-after finds to this file.",
     )  # fmt: skip
 
+    access_log: Optional[str] = _setting(
+        MONITORING, parse=values.log_target, metavar="FILE",
+        help="Write a line for each request to this file, to syslog, or with - to standard output.",
+    )  # fmt: skip
+    access_format: str = _setting(
+        MONITORING, default="combined", parse=values.access_format, metavar="FORMAT",
+        help="Of those lines: combined, json, or php-fpm's directives.",
+    )  # fmt: skip
+    access_suppress: Tuple[str, ...] = _setting(
+        MONITORING, default=(), parse=values.url_path, metavar="/PATH", many=True,
+        help="Write no line for a mere GET of this path that succeeds; may be repeated (in the "
+        "variable: separated by spaces).",
+    )  # fmt: skip
     status_path: Optional[str] = _setting(
         MONITORING, parse=values.url_path, metavar="/PATH",
         help="Answer requests for this path with the pool's status, as php-fpm's status page.",

@@ -191,6 +191,8 @@ class Supervisor:
         """Let go of the sockets, and remove their paths where they are still ours."""
         for listener in self.workplace.listeners:
             listener.close()
+        if self.workplace.access is not None:
+            self.workplace.access.close()
 
     @property
     def workplace(self) -> Workplace:
@@ -252,6 +254,9 @@ class Supervisor:
         for worker in self._workers.values():
             if worker.stacks is not None:
                 os.close(worker.stacks)
+        access = self.workplace.access
+        if access is not None and (workplace is None or access is not workplace.access):
+            access.close()
         if workplace is None or self.workplace.handoff is not workplace.handoff:
             self.workplace.handoff.close()
 
@@ -469,6 +474,7 @@ class Supervisor:
         # Before any socket is closed: the kernel would go on to tell of one that others have open.
         self._growth.adopt(candidate.workplace)
         self._current.dismiss_template()
+        self._close_access_file(self.workplace, candidate.workplace)
         abandoned = [one for one in self.workplace.listeners if one not in candidate.workplace.listeners]
         for listener in abandoned:
             listener.stop_accepting()
@@ -501,9 +507,16 @@ class Supervisor:
             if self._is_on_trial(worker):
                 self._terminate_worker(worker)
         candidate.dismiss_template()
+        self._close_access_file(candidate.workplace, self.workplace)
         self._reload.candidate = None
         self.last_reload_error = str(failure)
         self._finish_reload(failure)
+
+    @staticmethod
+    def _close_access_file(left: Workplace, kept: Workplace) -> None:
+        """Of two generations, one is left behind."""
+        if left.access is not None and left.access is not kept.access:
+            left.access.close()
 
     def _abandon_reload(self, why: str) -> None:
         if self._reload.candidate is not None:
@@ -575,13 +588,17 @@ class Supervisor:
             send_signal(pid, signal.SIGKILL)
 
     def reopen(self) -> None:
-        """Tell every child to open its log files again; trac-spawn's own, it is given."""
-        own = own_log_file()
-        descriptors = [] if own is None else [own]
-        for worker in self._workers.values():
-            worker.tell("reopen", descriptors)
-        for template in self._templates.values():
-            template.channel.send({"command": "reopen"}, descriptors)
+        """Tell every child to open its log files again; those of trac-spawn, it is given."""
+        access = self.workplace.access
+        files = {"log": own_log_file()}
+        if access is not None:
+            access.reopen()
+            files["access"] = access.descriptor
+        given = {name: descriptor for name, descriptor in files.items() if descriptor is not None}
+        order = {"command": "reopen", "files": list(given)}
+        workers, templates = self._workers.values(), self._templates.values()
+        for channel in [worker.channel for worker in workers] + [one.channel for one in templates]:
+            channel.send(order, list(given.values()))
 
     # -- time ------------------------------------------------------------------------------------
 

@@ -18,10 +18,11 @@ from spawner.children import fork_child
 from spawner.daemon import detach_output
 from spawner.workplace import Workplace
 from workers import prctl
+from workers.accesslog import take_files
 from workers.application import Application
 from workers.channel import TEXT_CEILING, Channel, Message
 from workers.errors import BootError
-from workers.logs import reopen_log_files, take_log_file
+from workers.logs import reopen_log_files
 
 log = logging.getLogger("trac-spawn")
 
@@ -51,8 +52,9 @@ def run_template(workplace: Workplace, generation: int, channel: Channel) -> Non
             return
         if message["command"] == "reopen":
             reopen_log_files()
-            for descriptor in descriptors:
-                take_log_file(descriptor)
+            file = workplace.access
+            log_of_workers = None if file is None else file.writer(workplace.settings)
+            take_files(dict(zip(message["files"], descriptors)), log_of_workers)
             continue
         with Channel.adopt(descriptors[0]) as end:
             stacks = descriptors[1] if len(descriptors) > 1 else None

@@ -115,6 +115,18 @@ def path(given: str) -> str:
     return os.path.abspath(given)
 
 
+def log_target(given: str) -> str:
+    """A path, made absolute; "syslog"; or "-" for standard output."""
+    return given if given in ("syslog", "-") else path(given)
+
+
+def access_format(given: str) -> str:
+    from workers.accesslog import compile_format  # not needed for --version
+
+    compile_format(given)
+    return given
+
+
 def url_path(given: str) -> str:
     """The path of a request, with a query if need be, as it would follow the host in a URL."""
     if not re.fullmatch("/[!-~]*", given):

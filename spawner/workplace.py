@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Optional, Sequence
 
 from spawner import admission, privileges
+from spawner.accessfile import AccessFile
 from spawner.listeners import Access, Listener, open_listener
 from spawner.privileges import Identity
 from spawner.settings import Settings
@@ -44,6 +45,7 @@ def open_workplace(settings: Settings, label: str, before: Optional[Workplace] =
             listener = kept.get(address) or open_listener(address, settings.backlog, access)
             listeners.append(listener)
         admission.check_listeners(settings, listeners)
+        access_file = _open_access_file(settings, before)
     except BootError:
         for listener in listeners:
             if listener.asked not in kept:
@@ -51,14 +53,29 @@ def open_workplace(settings: Settings, label: str, before: Optional[Workplace] =
         raise
     if before is not None:
         return replace(
-            before, settings=settings, identity=identity, listeners=listeners, label=label, peers=peers
+            before,
+            settings=settings,
+            identity=identity,
+            listeners=listeners,
+            access=access_file,
+            label=label,
+            peers=peers,
         )
     scoreboard = Scoreboard(SCOREBOARD_SLOTS)
     scoreboard.note(PoolGauge.STARTED, time.time_ns())
     return Workplace(
         settings, identity, listeners, Handoff(), scoreboard, os.getpid(),
-        peers, label,
+        peers, access_file, label,
     )  # fmt: skip
+
+
+def _open_access_file(settings: Settings, before: Optional[Workplace]) -> Optional[AccessFile]:
+    target = settings.access_log
+    if target is None:
+        return None
+    if before is not None and before.access is not None and before.access.target == target:
+        return before.access
+    return AccessFile(target)
 
 
 @dataclass(frozen=True)
@@ -72,6 +89,8 @@ class Workplace:
     scoreboard: Scoreboard
     master_pid: int
     peers: PeerRules
+    #: Where the access log goes.
+    access: Optional[AccessFile] = None
     #: Before "worker 3" in titles and the log: the pool's name, where there are several.
     label: str = ""
 
@@ -138,6 +157,9 @@ class Workplace:
             -1 if stacks is None else stacks,
             self._pages(),
             settings.gc_freezes,
+            access_log=None if self.access is None else self.access.writer(settings),
+            pool=settings.name,
+            number=number,
         )
         slot = self.scoreboard.slot(number)
         slot.occupy(os.getpid(), generation, time.time_ns())

@@ -18,8 +18,9 @@ PIECE = 16 * MAX_ALIGNED_CONTENT
 class AnswerOutput:
     """An ``Output`` of workers.wsgi."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, request_id: str = "") -> None:
         self._connection = connection
+        self._request_id = request_id
         self._protocol = connection.protocol
         self.started = False
         self.ended = False
@@ -32,6 +33,8 @@ class AnswerOutput:
             raise PeerGone("the request was ended by the server")
         if self.started:
             self._connection.look_for_abort()
+        elif self._request_id and b"\nx-request-id:" not in data[0].lower():
+            data = [f"X-Request-Id: {self._request_id}\r\n".encode(), *data]
         self.started = True
         if sum(map(len, data)) > PIECE:
             self._send_pieces(data)

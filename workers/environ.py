@@ -45,6 +45,10 @@ class BadRequest(Exception):
         self.reason = reason
         self.detail = detail or reason
 
+    @property
+    def code(self) -> int:
+        return int(self.status[:3])
+
 
 class ErrorStream:
     """``wsgi.errors``: a text stream without a buffer in front of a function."""

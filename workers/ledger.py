@@ -1,14 +1,19 @@
-"""What a worker notes of each request that it answers: in its slot of the scoreboard."""
+"""What a worker notes of each request: in its slot of the scoreboard, and in the access log."""
 
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections.abc import Mapping
 from typing import Optional
 
+from workers import requestid
+from workers.accesslog import AccessLog, Entry
 from workers.recycling import resident_memory, shares_of_memory
+from workers.requestid import RequestIds
 from workers.scoreboard import Slot
+from workers.wsgi import Result
 
 #: Seconds between two looks at this process's memory. One at its size is cheap; one at what is shared
 #: takes some milliseconds.
@@ -21,21 +26,31 @@ LONGEST_WAIT = 3600 * 10**9
 class Ledger:
     """One worker's. Times are in nanoseconds on the monotonic clock."""
 
-    def __init__(self, slot: Slot) -> None:
+    def __init__(self, slot: Slot, access_log: Optional[AccessLog], pool: str, number: int) -> None:
         self._slot = slot
+        self._access_log = access_log
+        self._pool = pool
+        self._number = number
+        self._ids = RequestIds()
+        self._id = ""
         self._params: Mapping[str, str] = {}
         self._begun = 0
         self._work = 0
+        self._usage = (0.0, 0.0)
         self._size_at = 0.0
         self._shares_at = 0.0
         self._shares = (0, 0)
+        self._resident = 0
 
     def begin(self, params: Mapping[str, str]) -> int:
         """A request is taken up; when that was."""
         self._params = params
+        self._id = requestid.current = self._ids.of(params)
+        if self._access_log is not None and self._access_log.usage:
+            self._usage = _usage()
         self._work = time.process_time_ns()
         self._begun = now = time.monotonic_ns()
-        self._slot.begin(now, params)
+        self._slot.begin(now, params, self._id)
         since = params.get("HTTP_X_REQUEST_START")
         if since is not None:
             wait = waited(since, time.time())
@@ -43,15 +58,39 @@ class Ledger:
                 self._slot.waited(wait)
         return now
 
-    def end(self, status: int, sent: int, whole: bool) -> int:
-        """It has been answered: with a body of so many bytes; how long it took."""
+    def end(self, result: Result) -> int:
+        """It has been answered; how long it took."""
         took = time.monotonic_ns() - self._begun
         work = time.process_time_ns() - self._work
         method = self._params.get("REQUEST_METHOD", "")
-        self._slot.end(method, status, sent, took, work, whole)
+        self._slot.end(method, result.status, result.sent, took, work, result.clean)
         if self._begun >= self._size_at:
             self.measure_memory()
+        if self._access_log is not None:
+            self._write(self._access_log, result, took, work)
+        requestid.current = ""
         return took
+
+    @property
+    def request_id(self) -> str:
+        """Of the request in progress."""
+        return self._id
+
+    def refuse(self, params: Mapping[str, str], status: int) -> None:
+        """A request gets an error without reaching the application."""
+        self.begin(params)
+        self.end(Result(status, 0, True))
+
+    def _write(self, access_log: AccessLog, result: Result, took: int, work: int) -> None:
+        entry = Entry(
+            self._params, result.status, result.sent, took, work,
+            memory=self._resident, request_id=self._id, pool=self._pool, slot=self._number,
+            head=result.head,
+        )  # fmt: skip
+        if access_log.usage:
+            user, system = _usage()
+            entry.user_work, entry.system_work = user - self._usage[0], system - self._usage[1]
+        access_log.write(entry)
 
     def measure_memory(self) -> None:
         """How much this process has now, as far as /proc says."""
@@ -62,10 +101,16 @@ class Ledger:
             if now >= self._shares_at:
                 self._shares_at = now + SHARES_AGAIN
                 self._shares = shares_of_memory(pid)
-            resident = resident_memory(pid)
+            self._resident = resident_memory(pid)
         except (OSError, ValueError, IndexError):
             return  # there is no /proc behind --chroot
-        self._slot.memory(resident, *self._shares)
+        self._slot.memory(self._resident, *self._shares)
+
+
+def _usage() -> tuple[float, float]:
+    """Processor time in user mode and in the kernel, in seconds."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime, used.ru_stime
 
 
 def waited(since: str, now: float) -> Optional[int]:

@@ -49,8 +49,15 @@ def take_log_file(descriptor: int) -> None:
     A worker could not open it: it is another user, and may be in a chroot.
     """
     own = own_log_file()
-    if own is not None:
-        os.dup2(descriptor, own, inheritable=False)
+    if own is None:
+        os.close(descriptor)
+    else:
+        put_in_place(descriptor, own)
+
+
+def put_in_place(descriptor: int, of: int) -> None:
+    """Have the file of ``descriptor`` under the number ``of``, and there alone."""
+    os.dup2(descriptor, of, inheritable=False)
     os.close(descriptor)
 
 

@@ -19,6 +19,7 @@ from typing import Optional, Sequence
 from setproctitle import setproctitle
 
 from workers import interruption
+from workers.accesslog import AccessLog, take_files
 from workers.answer import AnswerOutput
 from workers.application import Application
 from workers.channel import Channel, Message
@@ -28,7 +29,7 @@ from workers.handoff import Handoff, Waiting
 from workers.heap import Heap
 from workers.interruption import RequestTimedOut
 from workers.ledger import Ledger
-from workers.logs import reopen_log_files, take_log_file
+from workers.logs import reopen_log_files
 from workers.peers import Doorkeeper, PeerRules
 from workers.reception import Reception
 from workers.recycling import Recycling, RecyclingLimits
@@ -77,6 +78,10 @@ class WorkerConfig:
     pages: Pages = field(default_factory=Pages)
     #: How often the worker may freeze what has gathered on its heap.
     gc_freezes: int = 16
+    access_log: Optional[AccessLog] = None
+    #: For the access log: the pool's name, and this worker's slot.
+    pool: str = ""
+    number: int = 0
 
 
 class Worker:
@@ -96,7 +101,7 @@ class Worker:
         self._application = application
         self._config = config
         self._slot = slot
-        self._ledger = Ledger(slot)
+        self._ledger = Ledger(slot, config.access_log, config.pool, config.number)
         self._name = name
         self._channel = channel
         self._handoff = handoff
@@ -109,7 +114,7 @@ class Worker:
         self._leaving = False  # accepts nothing more
         self._orphan = False  # the master is gone
         self._reopen = False  # told to open its log files again
-        self._log_file: Optional[int] = None  # the master's, opened again
+        self._fresh_files: dict[str, int] = {}  # opened again by the master
         self._output: Optional[AnswerOutput] = None  # of the request in progress
         self._begun = 0  # time.monotonic_ns() of the request in progress
         self._connections: dict[int, Connection] = {}
@@ -167,9 +172,9 @@ class Worker:
         if self._reopen:
             self._reopen = False
             reopen_log_files()
-        if self._log_file is not None:
-            take_log_file(self._log_file)
-            self._log_file = None
+        if self._fresh_files:
+            fresh, self._fresh_files = self._fresh_files, {}
+            take_files(fresh, self._config.access_log)
         if self._draining and not self._retiring:
             self._drain()
         if self._retiring and not self._leaving:
@@ -296,6 +301,7 @@ class Worker:
 
     def _answer(self, connection: Connection) -> None:
         if connection.refusal is not None:
+            self._ledger.refuse(connection.params, connection.refusal.code)
             connection.refuse(connection.refusal)
             return
         if self._connections:
@@ -303,13 +309,13 @@ class Worker:
         self._begun = self._ledger.begin(connection.params)
         self._titled_idle = False
         self._entitle(f"busy {connection.describe_request()}")
-        self._output = AnswerOutput(connection)
+        self._output = AnswerOutput(connection, self._ledger.request_id)
         result = Result(0, 0, False)
         try:
             result = self._call_application(connection, self._output)
         finally:
             self._output = None
-            took = self._ledger.end(result.status, result.sent, result.clean) / 1e9
+            took = self._ledger.end(result) / 1e9
         if took > SHORT_REQUEST:
             self._postpone(took)
         self._requests += 1
@@ -325,7 +331,7 @@ class Worker:
             self._application.rules.apply(environ)
         except BadRequest as refusal:
             connection.refuse(refusal)
-            return Result(int(refusal.status[:3]), 0, True)
+            return Result(refusal.code, 0, True)
         result = Result(0, 0, False)
         try:
             result = respond(self._called(connection.params), environ, output, log)
@@ -396,18 +402,19 @@ class Worker:
             if message is None:
                 self._orphan = True
                 return
-            self._obey(message["command"], descriptors)
+            self._obey(message, descriptors)
 
-    def _obey(self, command: str, descriptors: list[int]) -> None:
+    def _obey(self, message: Message, descriptors: list[int]) -> None:
+        command = message["command"]
         if command == "drain":
             self._draining = True
         elif command == "retire":
             self._retiring = True
         elif command == "reopen":
             self._reopen = True
-            if self._log_file is not None:
-                os.close(self._log_file)  # told twice before there was time to
-            self._log_file = descriptors[0] if descriptors else None
+            for descriptor in self._fresh_files.values():
+                os.close(descriptor)  # told twice before there was time to
+            self._fresh_files = dict(zip(message["files"], descriptors))
         elif command == "terminate":
             self._retiring = True
             if self._output is not None:

@@ -11,7 +11,7 @@ import html
 import logging
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Union
@@ -83,6 +83,8 @@ class Result:
     status: int
     sent: int
     clean: bool
+    #: The header as it was sent, but for the end of it.
+    head: bytes = field(default=b"", compare=False)
 
 
 class FileWrapper:
@@ -154,7 +156,7 @@ def respond(
     finally:
         if blocks is not None:
             answer.close(blocks)
-    return Result(answer.code, answer.sent, answer.state == _ENDED)
+    return Result(answer.code, answer.sent, answer.state == _ENDED, answer.head)
 
 
 class _Answer:

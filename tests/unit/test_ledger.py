@@ -6,14 +6,15 @@ import pytest
 
 from workers.ledger import Ledger, waited
 from workers.scoreboard import Scoreboard
+from workers.wsgi import Result
 
 
 def test_a_request_is_counted_with_its_time() -> None:
     slot = Scoreboard(1).slot(1)
-    ledger = Ledger(slot)
+    ledger = Ledger(slot, None, "trac", 1)
     begun = ledger.begin({"REQUEST_METHOD": "POST", "REQUEST_URI": "/x"})
     assert slot.snapshot().request_started == begun
-    took = ledger.end(302, 11, True)
+    took = ledger.end(Result(302, 11, True))
     found = slot.snapshot()
     assert (found.last_duration, found.last_status, found.sent) == (took, 302, 11)
     assert [kind for kind in found.counters.answers() if kind[2]] == [("POST", "3xx", 1)]
@@ -21,9 +22,9 @@ def test_a_request_is_counted_with_its_time() -> None:
 
 def test_memory_is_looked_at_now_and_then() -> None:
     slot = Scoreboard(1).slot(1)
-    ledger = Ledger(slot)
+    ledger = Ledger(slot, None, "trac", 1)
     ledger.begin({})
-    ledger.end(200, 0, True)
+    ledger.end(Result(200, 0, True))
     found = slot.snapshot()
     assert found.resident > found.proportional >= found.private > 0
 

@@ -1,0 +1,153 @@
+"""--access-log with real pools, and with the real logrotate."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from workers.fastcgi import client
+
+from .clients import fcgi_load, params
+from .pools import Pool, Spawner
+from .processes import wait_until
+from .visits import APP, get
+
+
+def lines(path: Path, count: int) -> list[str]:
+    """The log's, once there are so many: a line is written after its answer."""
+    wait_until(lambda: path.exists() and path.read_text().count("\n") >= count, what=f"{count} lines")
+    return path.read_text().splitlines()
+
+
+def test_a_line_for_each_request(spawn: Spawner, tmp_path: Path) -> None:
+    log = tmp_path / "access"
+    pool = spawn(
+        "-n", 1, *APP, "--access-log", log, "--access-format", "%m %r%Q%q %s %b %i %{X-Request-Id}o",
+        "--access-suppress", "/echo",
+    )  # fmt: skip
+    get(pool, "/")
+    answer = client.request(str(pool.socket), params("/echo?id=7", HTTP_X_REQUEST_ID="my-id"))
+    assert answer.header("X-Request-Id") == "my-id"
+    get(pool, "/echo")
+    assert client.request(str(pool.socket), params("/none")).status == 404
+    assert client.request(str(pool.socket), params("/raise")).status == 500
+    refused = client.request(str(pool.socket), params("/large-body", CONTENT_LENGTH="x"))
+    assert refused.status == 400
+    found = lines(log, 5)
+    assert re.fullmatch(r"GET / 200 \d+ [0-9a-f]{18} -", found[0])
+    assert re.fullmatch(r"GET /echo\?id=7 200 \d+ my-id -", found[1])
+    assert found[2].startswith("GET /none 404 15 ")
+    assert found[3].startswith("GET /raise 500 ")
+    assert found[4].startswith("GET /large-body 400 0 ")
+    assert len(found) == 5
+    assert log.stat().st_mode & 0o777 == 0o640
+    # The error log says which of them it was.
+    request_id = found[3].split()[4]
+    pool.wait_for_line(rf"the application failed .*{request_id}")
+
+
+def test_standard_output_and_json(spawn: Spawner) -> None:
+    pool = spawn("-n", 2, *APP, "--access-log", "-", "--access-format", "json")
+    get(pool, "/echo?id=9")
+    told = json.loads(pool.wait_for_line(r'"uri": "/echo\?id=9"').string)
+    assert (told["status"], told["method"], told["pool"]) == (200, "GET", "trac")
+
+
+@pytest.mark.parametrize("mode", [[], ["--no-template"]], ids=["template", "no-template"])
+def test_no_line_is_lost_when_logrotate_rotates(
+    spawn: Spawner, tmp_path: Path, mode: list[str]
+) -> None:
+    """Four rotations under load, workers being recycled; then each request is in one of the files."""
+    folder = tmp_path / "log"
+    folder.mkdir(0o755)
+    log = folder / "access"
+    pool = spawn(
+        "-n", 2, *APP, "--access-log", log, "--access-format", "%q", "--max-requests", 40, *mode
+    )
+    with fcgi_load(pool.socket, threads=3) as load:
+        for number in range(1, 5):
+            load.wait_for(30)
+            rotate(pool, log, tmp_path)
+            wait_until((folder / f"access.{number}").exists, what="a rotated file")
+            wait_until(log.exists, what="a fresh file")
+        load.wait_for(30)
+    load.check()
+    files = [log, *(folder / f"access.{number}" for number in range(1, 5))]
+    total = load.requests
+
+    def written() -> list[str]:
+        return [line for file in files for line in file.read_text().splitlines()]
+
+    wait_until(lambda: len(written()) >= total, what="all lines")
+    assert sorted(written()) == sorted(f"id=load{number}x" for number in range(1, total + 1))
+    assert log.stat().st_size > 0
+
+
+def rotate(pool: Pool, log: Path, tmp_path: Path) -> None:
+    """As cron would: the configuration is what the manual says."""
+    config = tmp_path / "logrotate.conf"
+    config.write_text(
+        f"{log} {{\n  rotate 9\n  nocreate\n  missingok\n  delaycompress\n"
+        f"  postrotate\n    kill -USR1 {pool.pid}\n  endscript\n}}\n"
+    )
+    config.chmod(0o644)
+    command = ["logrotate", "--force", "--state", str(tmp_path / "state"), str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": PATH})
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "", done.stderr
+
+
+PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+
+
+def test_another_user_writes_to_what_root_has_opened(
+    spawn_as_root: Spawner, tmp_path: Path, other_user: str
+) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir(0o700)
+    log = folder / "access"
+    pool = spawn_as_root("-n", 1, *APP, "--user", other_user, "--access-log", log)
+    get(pool, "/echo?id=before")
+    lines(log, 1)
+    log.rename(folder / "old")
+    pool.signal(signal.SIGUSR1)
+    wait_until(log.exists, what="a fresh file")
+    wait_until(lambda: [get(pool, "/echo?id=after"), log.read_text()][1], what="a line in it")
+    # One that is born later writes there too.
+    (worker,) = pool.workers()
+    os.kill(worker.pid, signal.SIGKILL)
+    pool.wait_for_line("died: SIGKILL")
+    get(pool, "/echo?id=later")
+    wait_until(lambda: "id=later" in log.read_text(), what="its line")
+
+
+def test_a_reload_can_move_the_log(spawn: Spawner, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    config = tmp_path / "spawn.conf"
+
+    def write(target: Path) -> None:
+        config.write_text(f"[trac-spawn]\naccess-log = {target}\naccess-format = %q\n")
+
+    write(first)
+    pool = spawn("-n", 1, *APP, "-f", config)
+    get(pool, "/echo?id=1")
+    lines(first, 1)
+    write(second)
+    pool.signal(signal.SIGHUP)
+    pool.wait_for_line("reloaded: generation 2")
+    get(pool, "/echo?id=2")
+    assert lines(second, 1) == ["id=2"] and lines(first, 1) == ["id=1"]
+    held = os.listdir(f"/proc/{pool.pid}/fd")
+    assert str(first) not in {os.readlink(f"/proc/{pool.pid}/fd/{number}") for number in held}
+
+
+def test_a_log_that_cannot_be_opened_is_an_error_of_the_start(spawn: Spawner, tmp_path: Path) -> None:
+    pool = spawn("-n", 1, *APP, "--access-log", tmp_path / "no" / "where", ready=False)
+    assert pool.wait_exit() == os.EX_CANTCREAT
+    assert "--access-log" in pool.log

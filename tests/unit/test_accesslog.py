@@ -1,0 +1,200 @@
+"""Lines of the access log."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from workers.accesslog import LINE_CEILING, AccessLog, Entry, compile_format, take_files
+from workers.requestid import RequestIds
+
+PARAMS = {
+    "REQUEST_METHOD": "POST", "REQUEST_URI": "/trac/wiki?a=1&b", "QUERY_STRING": "a=1&b",
+    "SCRIPT_NAME": "/trac", "PATH_INFO": "/wiki", "REMOTE_ADDR": "192.0.2.7", "REMOTE_USER": "joe",
+    "CONTENT_LENGTH": "12", "SERVER_PROTOCOL": "HTTP/1.1", "HTTP_USER_AGENT": "curl",
+}  # fmt: skip
+HEAD = b"Status: 200 OK\r\nContent-Type: text/html\r\nX-Empty: \r\n"
+
+
+def entry(**more: object) -> Entry:
+    values: dict[str, object] = {
+        "params": PARAMS, "status": 200, "sent": 34, "took": 1_234_567_000, "work": 617_283_500,
+        "user_work": 0.5, "system_work": 0.25, "memory": 5 << 20, "request_id": "an-id",
+        "pool": "trac", "slot": 3, "head": HEAD, "now": 1_700_000_001.5, **more,
+    }  # fmt: skip
+    return Entry(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("%C %{total}C %{USER}C %{system}C", "50.00 50.00 40.50 20.25"),
+        ("%d %{seconds}d", "1.235 1.235"),
+        ("%{mili}d %{miliseconds}d %{milliseconds}d", "1234.567 1234.567 1234.567"),
+        ("%{micro}d %{microseconds}d", "1234567 1234567"),
+        ("%{HTTP_USER_AGENT}e %{NO_SUCH}e", "curl -"),
+        ("%f %l %m %n", "/trac 12 POST trac"),
+        ("%M %{kilo}M %{megabytes}M", "5242880 5120 5"),
+        ("%{content-type}o %{X-Empty}o %{No}o", "text/html - -"),
+        ("%p %P", f"{os.getpid()} {os.getppid()}"),
+        ("%m %r%Q%q", "POST /trac/wiki?a=1&b"),
+        ("%R %s %u %%", "192.0.2.7 200 joe %"),
+        ("%{%s}t %{%s}T", "1700000000 1700000001"),
+        ("%b %H %i %w", "34 HTTP/1.1 an-id 3"),
+        ("100%% of it", "100% of it"),
+    ],
+)  # fmt: skip
+def test_each_directive(form: str, expected: str) -> None:
+    assert compile_format(form).line(entry()) == expected
+
+
+def test_times_are_as_php_fpm_writes_them() -> None:
+    line = compile_format("%t|%T").line(entry())
+    assert re.fullmatch(r"(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\|(?!\1)\S+ \S+", line)
+
+
+@pytest.mark.parametrize(
+    "form", ["%", "%x", "%{x}s", "%e", "%o", "%{}e", "%{lightyears}d", "%{idle}C", "%{tera}M", "a\nb", "%{a"]
+)
+def test_wrong_formats(form: str) -> None:
+    with pytest.raises(ValueError):
+        compile_format(form)
+
+
+def test_only_a_format_that_shows_it_costs_a_system_call() -> None:
+    assert compile_format("%{user}C").usage
+    assert not compile_format("%C %{total}C").usage and not compile_format("combined").usage
+
+
+def test_combined_is_what_analysers_read() -> None:
+    line = compile_format("combined").line(entry())
+    assert re.fullmatch(
+        r'192\.0\.2\.7 - joe \[[^]]+\] "POST /trac/wiki\?a=1&b HTTP/1\.1" 200 34 "-" "curl"', line
+    )
+
+
+def test_json_is_one_object_with_types() -> None:
+    told = json.loads(compile_format("json").line(entry()))
+    assert (told["status"], told["bytes"], told["duration_s"], told["slot"]) == (200, 34, 1.234567, 3)
+    assert (told["uri"], told["request_id"], told["remote_user"]) == ("/trac/wiki?a=1&b", "an-id", "joe")
+    assert told["time"].startswith("2023-11-14T22:13:20.") and told["time"].endswith("Z")
+
+
+EVIL = '"\\\n\r\x1b[2J\x00\x7f\x85\xff GET'
+
+
+@pytest.mark.parametrize("form", ["combined", "json", "%u %r %q %{HTTP_USER_AGENT}e %f %m %R %l %H %{X}o"])
+def test_a_request_cannot_forge_a_line(form: str, tmp_path: Path) -> None:
+    params = {name: EVIL for name in (*PARAMS, "HTTP_REFERER", "HTTP_HOST", "SCRIPT_FILENAME")}
+    data = written(tmp_path, form, entry(params=params, head=b"X: \"\x1b\\\x01\r\n"))
+    assert data.count(b"\n") == 1 and data.endswith(b"\n")
+    line = data[:-1]
+    assert all(32 <= byte < 127 for byte in line)
+    if form == "combined":
+        assert line.count(b'"') == 6
+    if form == "json":
+        json.loads(line)
+
+
+@pytest.mark.parametrize("form", ["combined", "json"])
+def test_a_long_request_makes_no_long_line(form: str, tmp_path: Path) -> None:
+    params = {name: "\x01" * 100_000 for name in PARAMS} | {"HTTP_REFERER": "x" * 5000}
+    data = written(tmp_path, form, entry(params=params))
+    assert len(data) <= LINE_CEILING and data.endswith(b"\n")
+    # What stands behind the long texts is still there.
+    assert b" 200 34 " in data if form == "combined" else json.loads(data)["status"] == 200
+
+
+def written(tmp_path: Path, form: str, *entries: Entry, suppressed: tuple[str, ...] = ()) -> bytes:
+    path = tmp_path / "access"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    log = AccessLog(descriptor, compile_format(form), suppressed)
+    for one in entries:
+        log.write(one)
+    os.close(descriptor)
+    return path.read_bytes()
+
+
+SEEN = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/ping"}
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "hidden"),
+    [
+        ({}, 200, True),
+        ({"REQUEST_METHOD": "HEAD", "CONTENT_LENGTH": "0"}, 204, True),
+        ({"REQUEST_METHOD": "POST"}, 200, False),
+        ({"CONTENT_LENGTH": "1"}, 200, False),
+        ({"QUERY_STRING": "x"}, 200, False),
+        ({"PATH_INFO": "/ping/"}, 200, False),
+        ({}, 302, False),
+        ({}, 0, False),
+    ],
+)
+def test_only_what_tells_nothing_can_be_left_out(
+    tmp_path: Path, more: dict[str, str], status: int, hidden: bool
+) -> None:
+    data = written(
+        tmp_path, "%s", entry(params={**SEEN, **more}, status=status), suppressed=("/ping", "/status")
+    )
+    assert (data == b"") is hidden
+
+
+def test_syslog_gets_a_message_a_line() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        AccessLog(ours.fileno(), compile_format("%s"), syslog=True).write(entry())
+        message = theirs.recv(4096).decode()
+    assert re.fullmatch(rf"<30>[A-Z][a-z]{{2}} [ \d]\d [\d:]{{8}} trac-spawn\[{os.getpid()}\]: 200", message)
+
+
+def test_a_log_that_cannot_be_written_is_complained_about_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.accesslog.log.propagate", True)
+    full = os.open("/dev/full", os.O_WRONLY)
+    log = AccessLog(full, compile_format("%s"))
+    for _ in range(3):
+        log.write(entry())
+    os.close(full)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the access log cannot be written: No space left on device"
+    ]
+
+
+def test_a_fresh_file_takes_the_old_ones_place(tmp_path: Path) -> None:
+    old, fresh, other = (os.open(tmp_path / name, os.O_WRONLY | os.O_CREAT) for name in ("a", "b", "c"))
+    log = AccessLog(old, compile_format("%s"))
+    take_files({"access": fresh}, log)
+    log.write(entry())
+    assert (tmp_path / "b").read_text() == "200\n" and (tmp_path / "a").read_text() == ""
+    take_files({"access": other}, None)
+    for closed in (fresh, other):
+        with pytest.raises(OSError):
+            os.fstat(closed)
+    os.close(old)
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"HTTP_X_REQUEST_ID": "a.b-c_1", "UNIQUE_ID": "no"}, "a.b-c_1"),
+        ({"HTTP_X_REQUEST_ID": "two words", "UNIQUE_ID": "Y1@x+/="}, "Y1@x+/="),
+        ({"REQUEST_ID": "0" * 64}, "0" * 64),
+    ],
+)
+def test_the_id_that_came_with_a_request(params: dict[str, str], expected: str) -> None:
+    assert RequestIds().of(params) == expected
+
+
+@pytest.mark.parametrize("bad", ["", "a\r\nSet-Cookie: x", "x" * 65, '"', "\xe9"])
+def test_an_id_that_could_forge_something_is_not_taken(bad: str) -> None:
+    ids = RequestIds()
+    made = [ids.of({"HTTP_X_REQUEST_ID": bad}), ids.of({}), RequestIds().of({})]
+    assert len(set(made)) == 3
+    assert all(re.fullmatch("[0-9a-f]{18}", one) for one in made)

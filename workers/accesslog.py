@@ -1,0 +1,334 @@
+"""The access log: one line a request, in php-fpm's words or one of two well-known forms.
+
+A line is one write(2) to a descriptor that was opened for appending, so lines of different workers never
+mix, and it is no longer than a pipe takes at once. What visitors send is escaped as nginx does: no
+request can make a line look like two, or like another.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import select
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from workers.logs import put_in_place, take_log_file
+
+log = logging.getLogger("trac-spawn")
+
+#: pipe(7), PIPE_BUF: what a pipe takes whole.
+LINE_CEILING = 4096
+#: A line that is too long is made again with its texts cut to these lengths, one after another.
+CUTS = (1024, 256, 32)
+#: Seconds until it is said again that the log cannot be written.
+COMPLAIN_AGAIN = 60.0
+COMBINED = '%R - %u [%t] "%m %r%Q%q %H" %s %b "%{HTTP_REFERER}e" "%{HTTP_USER_AGENT}e"'
+_DATE = "%d/%b/%Y:%H:%M:%S %z"
+_UNSAFE = re.compile(r'[\x00-\x1f"\\\x7f-\U0010ffff]')
+_DIRECTIVE = re.compile(r"%(?:\{([^}]*)\})?(.)|%", re.DOTALL)
+
+
+@dataclass
+class Entry:
+    """What is known of a request once it has been answered. Times are in nanoseconds."""
+
+    params: Mapping[str, str]
+    status: int
+    sent: int
+    took: int
+    #: Processor time of this process, and that in user mode and in the kernel where it was asked for.
+    work: int
+    user_work: float = 0.0
+    system_work: float = 0.0
+    memory: int = 0
+    request_id: str = ""
+    pool: str = ""
+    slot: int = 0
+    head: bytes = b""
+    #: time.time() at its end.
+    now: float = field(default_factory=time.time)
+    #: Texts are cut to this length.
+    cut: int = CUTS[0]
+
+    def param(self, name: str, missing: str = "-") -> str:
+        value = self.params.get(name)
+        return safe(value[: self.cut]) if value else missing
+
+
+Getter = Callable[[Entry], str]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A compiled format. ``usage``: it shows processor time by mode, which costs a system call."""
+
+    line: Callable[[Entry], str]
+    usage: bool = False
+
+
+def safe(text: str) -> str:
+    """``text`` between the quotes of a log line."""
+    return _UNSAFE.sub(_escape, text) if _UNSAFE.search(text) else text
+
+
+def _escape(match: re.Match[str]) -> str:
+    return "".join(f"\\x{byte:02X}" for byte in match[0].encode("latin-1", "replace"))
+
+
+# -- formats -------------------------------------------------------------------------------------
+
+
+def compile_format(text: str) -> Format:
+    """``combined``, ``json``, or php-fpm's access.format with a few directives more.
+
+    Raises ValueError with a phrase that names what is wrong in it.
+    """
+    if text == "json":
+        return Format(_json_line)
+    pieces: list[str] = []
+    getters: list[Getter] = []
+    usage = False
+    end = 0
+    text = COMBINED if text == "combined" else text
+    for match in _DIRECTIVE.finditer(text):
+        pieces.append(text[end : match.start()].replace("%", "%%"))
+        end = match.end()
+        if match[2] == "%" and match[1] is None:
+            pieces.append("%%")
+            continue
+        getters.append(_getter(match))
+        usage = usage or (match[2] == "C" and (match[1] or "total").lower() != "total")
+        pieces.append("%s")
+    template = "".join([*pieces, text[end:]])
+    if not text.isprintable():
+        raise ValueError("the format has control characters in it")
+
+    def line(entry: Entry) -> str:
+        return template % tuple([getter(entry) for getter in getters])
+
+    return Format(line, usage)
+
+
+def _getter(match: re.Match[str]) -> Getter:
+    modifier, directive = match[1], match[2]
+    if directive in _PLAIN and modifier is None:
+        return _PLAIN[directive]
+    if directive in _MODIFIED:
+        try:
+            return _MODIFIED[directive](modifier)
+        except KeyError:
+            raise ValueError(f"{match[0]!r} has an unknown or missing word in braces") from None
+    if directive in _PLAIN:
+        raise ValueError(f"{match[0]!r}: this directive takes no word in braces")
+    raise ValueError(f"{match[0]!r} is not a directive of the format")
+
+
+def _uri(entry: Entry) -> str:
+    """Without its query, as php-fpm has it."""
+    params = entry.params
+    uri = params.get("REQUEST_URI")
+    if uri is None:
+        uri = params.get("SCRIPT_NAME", "") + params.get("PATH_INFO", "")
+    return safe(uri.partition("?")[0][: entry.cut]) or "-"
+
+
+_PLAIN: dict[str, Getter] = {
+    "f": lambda entry: entry.param("SCRIPT_FILENAME", "") or entry.param("SCRIPT_NAME"),
+    "l": lambda entry: entry.param("CONTENT_LENGTH", "0"),
+    "m": lambda entry: entry.param("REQUEST_METHOD"),
+    "n": lambda entry: entry.pool or "-",
+    "p": lambda entry: str(os.getpid()),
+    "P": lambda entry: str(os.getppid()),
+    "q": lambda entry: entry.param("QUERY_STRING", ""),
+    "Q": lambda entry: "?" if entry.params.get("QUERY_STRING") else "",
+    "r": _uri,
+    "R": lambda entry: entry.param("REMOTE_ADDR"),
+    "s": lambda entry: str(entry.status),
+    "u": lambda entry: entry.param("REMOTE_USER"),
+    # Not of php-fpm.
+    "b": lambda entry: str(entry.sent),
+    "H": lambda entry: entry.param("SERVER_PROTOCOL"),
+    "i": lambda entry: entry.request_id or "-",
+    "w": lambda entry: str(entry.slot),
+}
+
+
+def _cpu(word: str | None) -> Getter:
+    work: dict[str, Callable[[Entry], float]] = {
+        "total": lambda entry: entry.work / 1e9,
+        "user": lambda entry: entry.user_work,
+        "system": lambda entry: entry.system_work,
+    }
+    chosen = work[(word or "total").lower()]
+    return lambda entry: f"{chosen(entry) * 1e9 / max(1, entry.took) * 100:.2f}"
+
+
+def _duration(word: str | None) -> Getter:
+    # php-fpm misspells milliseconds; both are right here.
+    divisors = {"seconds": 1e9, "milliseconds": 1e6, "miliseconds": 1e6, "milli": 1e6, "mili": 1e6}
+    word = (word or "seconds").lower()
+    if word in ("microseconds", "micro"):
+        return lambda entry: str(entry.took // 1000)
+    divisor = divisors[word]
+    return lambda entry: f"{entry.took / divisor:.3f}"
+
+
+def _memory(word: str | None) -> Getter:
+    units = {"bytes": 0, "kilobytes": 10, "kilo": 10, "megabytes": 20, "mega": 20}
+    shift = units[(word or "bytes").lower()]
+    return lambda entry: str(entry.memory >> shift)
+
+
+def _parameter(word: str | None) -> Getter:
+    if not word:
+        raise KeyError(word)
+    return lambda entry: entry.param(word)
+
+
+def _header(word: str | None) -> Getter:
+    if not word:
+        raise KeyError(word)
+    pattern = re.compile(rb"^" + re.escape(word.encode()) + rb": *([^\r\n]*)", re.I | re.M)
+
+    def get(entry: Entry) -> str:
+        found = pattern.search(entry.head)
+        return safe(found[1].decode("latin-1")[: entry.cut]) or "-" if found else "-"
+
+    return get
+
+
+def _moment(begin: bool) -> Callable[[str | None], Getter]:
+    def of(word: str | None) -> Getter:
+        form = word or _DATE
+        latest: tuple[int, str] = (0, "")
+
+        def get(entry: Entry) -> str:
+            nonlocal latest
+            second = int(entry.now - entry.took / 1e9 if begin else entry.now)
+            if second != latest[0]:
+                latest = (second, time.strftime(form, time.localtime(second)))
+            return latest[1]
+
+        return get
+
+    return of
+
+
+_MODIFIED: dict[str, Callable[[str | None], Getter]] = {
+    "C": _cpu,
+    "d": _duration,
+    "e": _parameter,
+    "M": _memory,
+    "o": _header,
+    "t": _moment(True),
+    "T": _moment(False),
+}
+
+
+def _json_line(entry: Entry) -> str:
+    begun = entry.now - entry.took / 1e9
+    date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(begun))
+    texts = {
+        "remote_addr": "REMOTE_ADDR", "remote_user": "REMOTE_USER", "method": "REQUEST_METHOD",
+        "uri": "REQUEST_URI", "protocol": "SERVER_PROTOCOL", "host": "HTTP_HOST",
+        "referer": "HTTP_REFERER", "user_agent": "HTTP_USER_AGENT",
+    }  # fmt: skip
+    told: dict[str, object] = {
+        "time": f"{date}.{int(begun % 1 * 1000):03d}Z",
+        "request_id": entry.request_id,
+        **{key: _readable(entry.params.get(name, "")[: entry.cut]) for key, name in texts.items()},
+        "status": entry.status,
+        "bytes": entry.sent,
+        "duration_s": round(entry.took / 1e9, 6),
+        "cpu_s": round(entry.work / 1e9, 6),
+        "memory": entry.memory,
+        "pool": entry.pool,
+        "slot": entry.slot,
+        "pid": os.getpid(),
+    }
+    return json.dumps(told)
+
+
+def _readable(text: str) -> str:
+    """Parameters are bytes in latin-1; what they mean is UTF-8 as a rule."""
+    return text if text.isascii() else text.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+class AccessLog:
+    """Writes to ``descriptor``, which another process has opened; ``syslog``: it is a socket that takes
+    each line as a message."""
+
+    def __init__(
+        self, descriptor: int, form: Format, suppressed: Sequence[str] = (), *, syslog: bool = False
+    ) -> None:
+        self.descriptor = descriptor
+        self.usage = form.usage
+        self._line = form.line
+        self._suppressed = frozenset(suppressed)
+        self._syslog = syslog
+        self._complain_again = 0.0
+
+    def write(self, entry: Entry) -> None:
+        if self._suppressed and self._is_suppressed(entry):
+            return
+        for cut in CUTS:
+            entry.cut = cut
+            data = self._line(entry).encode("ascii", "backslashreplace")
+            if len(data) < LINE_CEILING:
+                break
+        data = data[: LINE_CEILING - 1] + b"\n"
+        try:
+            self._send(data)
+        except OSError as error:
+            self._complain(error)
+
+    def _send(self, data: bytes) -> None:
+        if self._syslog:
+            date = time.strftime("%b %d %H:%M:%S")
+            # 30: daemon, info. syslogd knows no lines, only messages.
+            data = f"<30>{date} trac-spawn[{os.getpid()}]: ".encode() + data[:-1]
+        try:
+            os.write(self.descriptor, data)
+        except BlockingIOError:
+            # Whoever started us may have made a pipe non-blocking; waiting for it is what others do.
+            select.select([], [self.descriptor], [])
+            os.write(self.descriptor, data)
+
+    def take(self, descriptor: int) -> None:
+        """From now on write to another file, which has been opened in place of the old one."""
+        put_in_place(descriptor, self.descriptor)
+
+    def _is_suppressed(self, entry: Entry) -> bool:
+        """As php-fpm: only what tells nothing, so that nobody can hide behind such a path."""
+        get = entry.params.get
+        return (
+            get("REQUEST_METHOD") in ("GET", "HEAD")
+            and 200 <= entry.status < 300
+            and not get("QUERY_STRING")
+            and get("CONTENT_LENGTH", "") in ("", "0")
+            and get("SCRIPT_NAME", "") + get("PATH_INFO", "") in self._suppressed
+        )
+
+    def _complain(self, error: OSError) -> None:
+        now = time.monotonic()
+        if now >= self._complain_again:
+            self._complain_again = now + COMPLAIN_AGAIN
+            log.error("the access log cannot be written: %s", error.strerror)
+
+
+def take_files(files: Mapping[str, int], access_log: AccessLog | None) -> None:
+    """Go on with the log files that the master has opened again, by "log" and "access"."""
+    for name, descriptor in files.items():
+        if name == "log":
+            take_log_file(descriptor)
+        elif access_log is not None:
+            access_log.take(descriptor)
+        else:
+            os.close(descriptor)  # the pool has one only since a reload
