@@ -51,7 +51,7 @@ class Order:
     arguments: dict[str, str]
     options: Options = field(default_factory=Options)
     #: Of the verb's own options, those that were given.
-    own: dict[str, str] = field(default_factory=dict)
+    own: dict[str, Any] = field(default_factory=dict)
     rest: Tuple[str, ...] = ()
 
     @property
@@ -83,8 +83,10 @@ def _own_options(verb: Verb) -> List[click.Parameter]:
     return [
         click.Option(
             [f"--{one.name}", *filter(None, [one.flag])],
-            metavar=one.metavar,
-            type=click.Path() if one.metavar in ("FILE", "DIR") else str,
+            metavar=one.metavar or None,
+            type=click.Path() if one.metavar in ("FILE", "DIR") else str if one.metavar else None,
+            is_flag=not one.metavar,
+            default=None,
             help=one.help,
         )
         for one in verb.options
@@ -251,8 +253,23 @@ def _examine(order: Order) -> Tuple[Any, int]:
     return examination.run(wish, order.options.control, file, order.rest)
 
 
+def _print_snippet(order: Order) -> Tuple[Any, int]:
+    # Only here: the other verbs need neither the options of trac-spawn nor Jinja.
+    from spawner.snippets import order as snippets
+
+    own = {name.replace("-", "_"): value for name, value in order.own.items()}
+    origin = snippets.Origin(
+        own.pop("pool", None), own.pop("config", None), order.rest, order.options.control, order.patience
+    )
+    return {"text": snippets.text_for(order.arguments["kind"], origin, **own)}, os.EX_OK
+
+
 #: What the command finds out by itself.
-_LOCAL: Mapping[str, Callable[[Order], Tuple[Any, int]]] = {"ping": _ping_all, "doctor": _examine}
+_LOCAL: Mapping[str, Callable[[Order], Tuple[Any, int]]] = {
+    "ping": _ping_all,
+    "doctor": _examine,
+    "snippet": _print_snippet,
+}
 
 
 # -- the program ---------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import os
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -20,7 +21,7 @@ from typing import NoReturn, Optional
 
 from setproctitle import setproctitle
 
-from spawner import demoenv, preview, snippets
+from spawner import controlpath, demoenv, preview
 from spawner.children import describe_status, fork_child, reap, send_signal
 from spawner.configuration import Configuration
 from spawner.settings import Settings
@@ -40,6 +41,9 @@ Trac is ready:  {url}   (Ctrl-C stops everything)
 The preview at this address is for trying out only. It is reached from this machine alone, but
 everybody on this machine may do everything in the demo environment. For visitors, put a web
 server before the pool, and choose a socket that it can reach (--socket, --socket-group).
+This prints its configuration (likewise for apache, lighttpd, haproxy and caddy):
+
+  trac-spawnctl {control}snippet nginx
 """
 
 
@@ -203,13 +207,16 @@ class Demo:
         path = self._socket if self._socket.startswith("@") else os.path.abspath(self._socket)
         served = settings.env or settings.env_parent_dir or settings.app
         port = self._listener.getsockname()[1]
-        print(BANNER.format(url=f"http://127.0.0.1:{port}/", served=served, socket=path))
-        print(f"lighttpd:\n\n{_indent(snippets.lighttpd(path, '/trac'))}")
-        print(f"nginx, in a server block:\n\n{_indent(snippets.nginx(path, '/trac'))}", flush=True)
-
-
-def _indent(text: str) -> str:
-    return "".join(f"  {line}\n" for line in text.splitlines())
+        control = settings.control or controlpath.default_control_path(settings)
+        print(
+            BANNER.format(
+                url=f"http://127.0.0.1:{port}/",
+                served=served,
+                socket=path,
+                control=f"-s {shlex.quote(control)} " if control else "",
+            ),
+            flush=True,
+        )
 
 
 def _say(message: str) -> None:

@@ -172,6 +172,7 @@ REPORTS: Mapping[str, Callable[[Any], Lines]] = {
     "config": config,
     "last-deaths": last_deaths,
     "doctor": doctor_report.lines,
+    "snippet": lambda answer: iter(answer["text"].splitlines()),
 }
 
 

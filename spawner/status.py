@@ -146,6 +146,12 @@ class Pongs(TypedDict):
     addresses: List[Pong]
 
 
+class Snippet(TypedDict):
+    """Of the command's own verb ``snippet``."""
+
+    text: str
+
+
 class Nothing(TypedDict):
     """There is nothing to tell but that it has been done."""
 
@@ -164,6 +170,7 @@ ANSWERS: Mapping[str, type] = {
     "config": Config,
     "last-deaths": LastDeaths,
     "doctor": Diagnosis,
+    "snippet": Snippet,
 }
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from typing import Callable, Mapping, Optional
+
+from spawner.snippets.kinds import KINDS
 
 #: What the master knows at once is there within milliseconds; a master that is short of processor
 #: time, on a machine that swaps, may need seconds.
@@ -28,6 +31,14 @@ def _pool(text: str) -> str:
 def _workers(text: str) -> str:
     if not _WORKERS.fullmatch(text):
         raise ValueError(f"{text!r} is neither a number, such as 8, nor a change, such as +2 or -2")
+    return text
+
+
+def _kind(text: str) -> str:
+    if text not in KINDS:
+        near = difflib.get_close_matches(text, list(KINDS), 1)
+        hint = f"did you mean {near[0]}?" if near else _KNOWN_KINDS
+        raise ValueError(f"there is none for {text!r}; {hint}")
     return text
 
 
@@ -57,7 +68,10 @@ class Argument:
 
 @dataclass(frozen=True)
 class VerbOption:
-    """An option of one verb of the command, with a value; ``flag`` is a short form of it."""
+    """An option of one verb of the command; ``flag`` is a short form of it.
+
+    Without a ``metavar`` it has no value: it is given or not.
+    """
 
     name: str
     metavar: str
@@ -90,6 +104,7 @@ class Verb:
         return " ".join((self.name, *shown, *rest))
 
 
+_KNOWN_KINDS = f"one of {', '.join(KINDS)}"
 _ONE_POOL = Argument("pool", True, "the name of the pool", _pool)
 _ANY_POOL = Argument("pool", False, "the name of a pool; all pools when left out", _pool)
 
@@ -142,6 +157,25 @@ VERBS: tuple[Verb, ...] = (
             VerbOption("url", "URL", "The site as visitors know it, to look at it through the web server."),
             VerbOption("config", "FILE", "Settings of trac-spawn, instead of asking the master.", "-f"),
             VerbOption("web-user", "USER", "The user that the web server runs as."),
+        ),
+        rest="OPTION",
+    ),
+    Verb(
+        "snippet",
+        "Print configuration for a web server or an init system, made for a pool.",
+        (Argument("kind", True, _KNOWN_KINDS, _kind),),
+        local=True,
+        options=(
+            VerbOption("form", "FORM", "Another way to do it; see the manual."),
+            VerbOption("pool", "POOL", "Which pool, where there are several."),
+            VerbOption("config", "FILE", "Settings of trac-spawn, instead of asking the master.", "-f"),
+            VerbOption("mount", "/PLACE", "Where Trac is in the URLs, / for the whole host."),
+            VerbOption("http", "[HOST:]PORT", "Where the web server listens."),
+            VerbOption("server-name", "NAME", "The host name of the site."),
+            VerbOption("login", "FILE", "Ask for a password at /login; htpasswd has made the file."),
+            VerbOption("deployed", "DIR", "Let the web server send static files from here."),
+            VerbOption("xsendfile", "", "Let the web server send attachments."),
+            VerbOption("wrapper", "PATH", "Where the trac.fcgi is that the web server starts."),
         ),
         rest="OPTION",
     ),

@@ -65,6 +65,14 @@ def _digest(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
     return f"{len(body)} {hashlib.sha256(body).hexdigest()}\n".encode()
 
 
+def _record(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
+    """Add the id to the file that the variable RECORD names, then be slow enough to be killed."""
+    with open(os.environ["RECORD"], "a") as file:
+        file.write(f"{query['id']}\n")
+    time.sleep(0.02)
+    return _echo(query, environ)
+
+
 def _environ(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
     return "".join(f"{name}={environ[name]!r}\n" for name in sorted(environ)).encode()
 
@@ -89,6 +97,7 @@ PATHS = {
     "/large": _large,
     "/objects": _objects,
     "/digest": _digest,
+    "/record": _record,
     "/environ": _environ,
     "/identity": _identity,
 }

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
+import shlex
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import psutil
 import pytest
 
 from .clients import Browser, Upload
-from .pools import Pool, Spawner
+from .pools import BIN, Pool, Spawner
 from .processes import descendants, title, wait_gone, wait_until
 
 
@@ -79,9 +82,12 @@ def test_a_page_a_ticket_a_file_and_ctrl_c(demo: Demo) -> None:
 def test_the_url_is_printed_when_it_works(demo: Demo) -> None:
     program, browser = demo.show("-n", 1)
     assert browser.get("/wiki").status == 200
-    program.wait_for_line(r"fastcgi_pass unix:(.*);")
+    command = program.wait_for_line(r"trac-spawnctl (-s .* snippet nginx)$")[1]
+    done = subprocess.run(
+        [BIN / "trac-spawnctl", *shlex.split(command)], stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert re.search(r"server unix:/.*/trac\.sock ", done.stdout)
     assert "for trying out only" in program.log
-    assert "fastcgi.server" in program.log
     assert program.log.index("template gen 1") < program.log.index("Trac is ready")
 
 

@@ -27,6 +27,7 @@ server.systemd-socket-activation = "enable"
 server.upload-dirs = ( "{directory}" )
 server.max-fds = 8192
 server.modules = ()
+mimetype.assign = ( ".css" => "text/css", ".js" => "text/javascript", ".png" => "image/png" )
 {config}
 """
 
@@ -39,6 +40,7 @@ error_log stderr notice;
 {user}
 events {{ worker_connections 8192; }}
 http {{
+    include /etc/nginx/mime.types;
     access_log {directory}/access.log;
     client_body_temp_path {directory}/body;
     fastcgi_temp_path {directory}/fastcgi;
@@ -180,12 +182,15 @@ class WebServers:
             command = [self._find("lighttpd"), "-D", "-f", str(file)]
             return self._start("lighttpd", hand_over(listener, command), listener, home, {})
 
-    def nginx(self, config: str, http: str = "", user: str = "root") -> WebServer:
+    def nginx(
+        self, config: str, http: str = "", user: str = "root", listener: Optional[socket.socket] = None
+    ) -> WebServer:
         """``config`` stands in the ``server`` block, ``http`` before it.
 
-        ``user`` is that of the nginx workers, when the tests run as root.
+        ``user`` is that of the nginx workers, when the tests run as root. For an ``http`` with a
+        ``server`` block of its own, ``listener`` is what that listens on.
         """
-        with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
+        with listener or socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
             home, port = self._home("nginx"), listener.getsockname()[1]
             file = home / "nginx.conf"
             text = NGINX.format(

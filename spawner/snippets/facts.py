@@ -1,0 +1,245 @@
+"""What the templates are given: the settings of a pool and the wishes of whoever asks, as plain names."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import shutil
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Optional, Tuple
+from urllib.parse import urlsplit
+
+from spawner import __version__
+from spawner.addresses import Address
+from spawner.setting import Scope
+from spawner.settings import DEFAULT_POOL, SETTINGS, Settings
+from spawner.snippets.kinds import Form, Kind
+from spawner.snippets.source import Described
+from workers.errors import BootError
+
+#: What ends a quoted text, begins a variable or a comment in one of the languages of the templates.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\"'\\$%{}#;`|]")
+#: They have the users in their own configuration.
+_OWN_USERS = ("haproxy", "caddy")
+#: Web servers give up after a minute or less where nothing else is said; a large report takes longer.
+_ANSWER_TIME = 300
+#: Where SuEXEC of Debian starts programs; forms that are about one there.
+_WRAPPER = "/var/www/trac/trac.fcgi"
+_WRAPPED = ("", "fcgid-suexec", "fastcgi-external")
+#: To be sure that the worker, which says what was wrong, gives up before the web server does.
+_MARGIN = 10
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The options of the command; the templates have their names."""
+
+    form: str = ""
+    mount: Optional[str] = None
+    http: str = "80"
+    server_name: Optional[str] = None
+    login: Optional[str] = None
+    deployed: Optional[str] = None
+    xsendfile: bool = False
+    wrapper: Optional[str] = None
+
+
+def collect(kind: Kind, form: Form, wish: Wish, described: Described) -> Dict[str, Any]:
+    """The names for the templates. Raises BootError (EX_USAGE) for what would not work."""
+    _refuse_vain(kind, form, wish)
+    pool = described.pool
+    mount = _mount(wish, pool)
+    program = wish.wrapper or (_WRAPPER if form.name in _WRAPPED else _command("trac.fcgi"))
+    facts: Dict[str, Any] = {
+        **vars(wish),
+        "version": __version__,
+        "form": form.name,
+        "pool": pool.name,
+        "id": _identifier(pool),
+        "mount": mount,
+        "pattern": re.escape(mount),
+        "where": mount or "/",
+        "parent": pool.env_parent_dir is not None,
+        "environment": pool.env or pool.env_parent_dir,
+        "max_body": pool.max_body,
+        "answer_time": _answer_time(pool),
+        "workers": pool.workers,
+        "user": pool.user,
+        "group": pool.group or _group_of(pool.user),
+        "program": program,
+        "folder": os.path.dirname(program),
+        "command": _command("trac.fcgi"),
+        "variables": _variables(pool),
+        "file_folders": _file_folders(pool) if wish.xsendfile else [],
+        "server_name": wish.server_name or _host(pool),
+        "http_site": _site_address(wish, pool),
+        "users": _users(kind, wish.login) if wish.login and kind.name in _OWN_USERS else [],
+        **_target(kind, form, described.addresses),
+    }
+    _refuse_unsafe(facts)
+    if wish.xsendfile and not wish.deployed:
+        raise _usage(
+            "--xsendfile is for attachments, and Trac sends its static files the same way: add --deployed"
+        )
+    if form.name == "fcgid-suexec" and pool.user is None:
+        raise _usage("SuEXEC needs to know the user of the pool: say it behind --, as in -- --user trac")
+    return facts
+
+
+def _usage(message: str) -> BootError:
+    return BootError(message, os.EX_USAGE)
+
+
+def _refuse_vain(kind: Kind, form: Form, wish: Wish) -> None:
+    """An option that changes nothing is a misunderstanding."""
+    for name, value in vars(wish).items():
+        if name != "form" and value != getattr(Wish, name) and name not in form.wishes:
+            what = f"{kind.name}, form {form.name}," if form.name else kind.name
+            raise _usage(f"--{name.replace('_', '-')} means nothing for {what}")
+
+
+def _refuse_unsafe(facts: Dict[str, Any]) -> None:
+    """Better none than a configuration that says something else than it seems to."""
+    quoted = [facts[name] for name in ("environment", "login", "deployed")]
+    # What is no word of its own must stand in quotes, which not every place of every language has.
+    bare = [facts[name] for name in ("unix", "program", "user", "group", "server_name", "http")]
+    for value in (*quoted, *bare, *facts["variables"].values()):
+        if value and (_UNSAFE.search(value) or " " in value and value in bare):
+            raise _usage(f"{value!r} has a character that web servers read as something else")
+
+
+def _group_of(user: Optional[str]) -> Optional[str]:
+    """The user's own group; where there is no such user yet, a group of the same name."""
+    if user is None:
+        return None
+    try:
+        account = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+        return grp.getgrgid(account.pw_gid).gr_name
+    except KeyError:
+        return user
+
+
+def _identifier(pool: Settings) -> str:
+    """A name for what is of this pool in the web server: several pools can share one."""
+    name = re.sub("[^A-Za-z0-9]", "_", pool.name)
+    return name if name == DEFAULT_POOL else f"{DEFAULT_POOL}_{name}"
+
+
+# -- where the pool is ---------------------------------------------------------------------------
+
+
+def _target(kind: Kind, form: Form, addresses: Iterable[Address]) -> Dict[str, Any]:
+    """``unix`` is a path, or ``host`` and ``port`` are set; none of them for what is started."""
+    known = [address for address in addresses if address.kind != "fd"]
+    for address in known:
+        if address.kind == "unix":
+            return {"unix": address.path, "host": "", "port": 0, "shown": address.path}
+    for address in known:
+        if address.kind != "abstract" and address.port:
+            host = _reachable(address)
+            return {"unix": "", "host": host, "port": address.port, "shown": f"{host}:{address.port}"}
+    if not form.started:
+        what = "listens on an abstract socket, which web servers do not know" if known else "listens nowhere"
+        raise _usage(
+            f"the pool {what}: {kind.name} needs a path or a port, as in -- --socket /run/trac/trac.sock"
+        )
+    return {"unix": "", "host": "", "port": 0, "shown": ""}
+
+
+def _reachable(address: Address) -> str:
+    """What to connect to; an IPv6 address in brackets."""
+    if address.kind == "inet6":
+        return "[::1]" if address.host == "::" else f"[{address.host}]"
+    return "127.0.0.1" if address.host == "0.0.0.0" else address.host
+
+
+# -- where the site is ---------------------------------------------------------------------------
+
+
+def _mount(wish: Wish, pool: Settings) -> str:
+    """Where Trac is on its host: "/trac", or "" for the whole host."""
+    given = wish.mount
+    if given is None and pool.script_name is not None:
+        given = pool.script_name
+    elif given is None and pool.base_url:
+        given = urlsplit(pool.base_url).path
+    elif given is None:
+        given = "/trac"
+    mount = given.rstrip("/")
+    if mount and not re.fullmatch("(/[A-Za-z0-9._~-]+)+", mount):
+        raise _usage(f"--mount {given}: give a path of plain characters, such as /trac, or / for all of it")
+    return mount
+
+
+def _host(pool: Settings) -> str:
+    return (urlsplit(pool.base_url or "").hostname or "") or socket.gethostname()
+
+
+def _site_address(wish: Wish, pool: Settings) -> str:
+    """As Caddy takes it. For a bare name it gets a certificate and serves HTTPS."""
+    if wish.http == Wish.http:
+        return wish.server_name or _host(pool)
+    return f"http://{wish.server_name or ''}:{wish.http.rpartition(':')[2]}"
+
+
+def _users(kind: Kind, file: str) -> List[Tuple[str, str]]:
+    """Names and hashed passwords, for servers that have them in their own configuration."""
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise _usage(f"--login {file}: {getattr(error, 'strerror', error)}") from None
+    pairs = [line.split(":")[:2] for line in lines if ":" in line and not line.startswith("#")]
+    for name, password in pairs:
+        if _UNSAFE.search(name) or " " in name or not re.fullmatch(r"\$2[aby]\$[0-9A-Za-z./$]+", password):
+            raise _usage(
+                f"--login {file}: {kind.name} cannot check {name!r}: make it with htpasswd -B"
+            )
+    return [(name, password) for name, password in pairs]
+
+
+def _file_folders(pool: Settings) -> List[str]:
+    """Where the attachments are; * stands for the name of an environment."""
+    if pool.env is not None:
+        return [f"{os.path.abspath(pool.env)}/files/attachments"]
+    if pool.env_parent_dir is not None:
+        return [f"{os.path.abspath(pool.env_parent_dir)}/*/files/attachments"]
+    return []
+
+
+# -- what is started -----------------------------------------------------------------------------
+
+
+def _command(name: str) -> str:
+    """One of ours: that of the interpreter that runs this, if it has it."""
+    beside = Path(sys.executable).with_name(name)
+    return str(beside) if beside.exists() else shutil.which(name) or f"/usr/local/bin/{name}"
+
+
+def _variables(pool: Settings) -> Dict[str, str]:
+    """The environment of a trac.fcgi that serves as this pool does."""
+    found: Dict[str, str] = {}
+    for setting in SETTINGS:
+        value = getattr(pool, setting.name)
+        given = setting.name in pool.sources and setting.scope in (Scope.POOL, Scope.SINGLE_POOL)
+        if given and setting.is_set(value) and setting.name not in _OF_THE_WEB_SERVER:
+            found[(setting.variables_of_trac or setting.variables)[0]] = setting.written(value)
+    return {**found, **pool.environment}
+
+
+#: Where to listen, as whom and with how many is said to the web server.
+_OF_THE_WEB_SERVER = (
+    "socket", "address", "port", "listen", "backlog", "socket_mode", "socket_user", "socket_group",
+    "workers", "user", "group", "chroot", "chdir", "umask",
+)  # fmt: skip
+
+
+def _answer_time(pool: Settings) -> int:
+    """How long the web server is to wait for an answer, in seconds."""
+    if not pool.request_timeout:
+        return _ANSWER_TIME
+    return int(pool.request_timeout + pool.kill_after) + _MARGIN

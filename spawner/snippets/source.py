@@ -1,0 +1,80 @@
+"""The settings that a snippet is made of: those of a running master, of a file or of options."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+from typing import Iterable, Optional, Sequence, Tuple
+
+from spawner import asking, cli, layers
+from spawner.addresses import Address, parse_address
+from spawner.configuration import Configuration
+from spawner.layers import Given, Layer
+from spawner.setting import Rank, Source
+from spawner.settings import SETTINGS, Settings
+from spawner.status import Config, SettingStatus, Status
+from workers.errors import BootError
+
+#: With it, options alone describe a pool that a web server starts. It is no address to connect to.
+_FROM_OUTSIDE = ("--listen", "fd://0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """One pool, its master, and where it can be reached."""
+
+    master: Settings
+    pool: Settings
+    addresses: Tuple[Address, ...]
+
+
+def from_options(name: Optional[str], file: Optional[str], options: Sequence[str]) -> Described:
+    """What trac-spawn would run with these. Raises BootError, click.ClickException."""
+    words = ["-f", file, *options] if file is not None else [*_FROM_OUTSIDE, *options]
+    configuration = cli.command.main(words, prog_name=cli.PROGRAM, standalone_mode=False)
+    if not isinstance(configuration, Configuration):
+        raise BootError("only the settings of trac-spawn can stand behind --", os.EX_USAGE)
+    pool = _choose(configuration.pools, name)
+    return Described(configuration.master, pool, pool.listeners())
+
+
+def from_master(name: Optional[str], control: Optional[str], timeout: float) -> Described:
+    """What a master runs. Raises BootError."""
+    try:
+        path = asking.find_control(control)
+        status: Status = asking.ask(path, "status", {}, timeout)
+        config: Config = asking.ask(path, "config", {}, timeout)
+    except BootError as error:
+        raise BootError(
+            f"{error}. Without a master, give -f FILE, or the options of trac-spawn behind --, as in: "
+            "trac-spawnctl snippet nginx -- -s /run/trac/trac.sock --env /srv/trac",
+            error.exit_code,
+        ) from error
+    master = _parse(None, config["settings"])
+    pool = _choose([_parse(one["name"], config["settings"]) for one in status["pools"]], name)
+    # The master knows of inherited descriptors, and of ports that the kernel chose.
+    told = next(one["addresses"] for one in status["pools"] if one["name"] == pool.name)
+    return Described(master, pool, tuple(parse_address(one["address"]) for one in told))
+
+
+def _choose(pools: Sequence[Settings], name: Optional[str]) -> Settings:
+    names = ", ".join(pool.name for pool in pools)
+    for pool in pools:
+        if name == pool.name or name is None and len(pools) == 1:
+            return pool
+    problem = "which pool? Say it with --pool" if name is None else f"there is no pool {name!r}"
+    raise BootError(f"{problem}; there are {names}", os.EX_USAGE)
+
+
+def _parse(pool: Optional[str], rows: Iterable[SettingStatus]) -> Settings:
+    """The settings of a pool, or of the master, as the verb ``config`` tells them."""
+    known = {setting.file_key: setting for setting in SETTINGS}
+    layer: Layer = {}
+    for row in rows:
+        setting = known.get(row["name"])  # none of a master that is newer than we are
+        if setting is not None and row["pool"] == pool and row["source"] != "default":
+            texts = tuple(shlex.split(row["value"])) if setting.many else (row["value"],)
+            layer[setting.name] = Given(texts, Source(Rank.COMMAND_LINE, row["source"]))
+    settings = layers.parse(layer)
+    return settings if pool is None else dataclasses.replace(settings, name=pool)
