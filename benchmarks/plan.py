@@ -32,6 +32,8 @@ class Plan:
     kills: int = 5
     #: A worker of this age has proven itself: uWSGI holds back the successor of a younger one.
     settle: float = 2.0
+    #: Requests to a pool that has no worker.
+    cold: int = 30
     #: Mixed pages for each worker before the memory is looked at.
     visits: int = 200
     #: Numbers of workers with which memory and throughput of every peer are measured.
@@ -59,6 +61,7 @@ class Plan:
             warm_up=0,
             kills=1,
             settle=0.0,
+            cold=2,
             visits=5,
             sizes=(2,),
             pool_sizes=(2,),

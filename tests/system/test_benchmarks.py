@@ -85,6 +85,13 @@ def test_our_own_costs_are_measured(supervisor: Supervisor, tmp_path: Path) -> N
     assert [requests for requests, _ in measured["endurance"]] == [20, 40]
 
 
+def test_an_empty_pool_is_measured(supervisor: Supervisor, tmp_path: Path) -> None:
+    measured = carry_out(supervisor, tmp_path, "ondemand")
+    for page in ("/wiki/WikiStart", "hello, 1 KiB"):
+        for times in measured["ondemand"][page].values():
+            assert len(times) == 2
+
+
 def test_a_run_that_is_stopped_leaves_nothing(supervisor: Supervisor, tmp_path: Path) -> None:
     program = start(supervisor, tmp_path, "--only", "trac-spawn", "--study", "pages")
     program.wait_for_line("warming up", 60)
