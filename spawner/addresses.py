@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import socket
 from dataclasses import dataclass
 
 # sockaddr_un holds 108 bytes: a path and its final NUL, or a NUL and an abstract name.
@@ -30,6 +31,19 @@ class Address:
         if self.kind == "fd":
             return f"fd://{self.fd}"
         return f"[{self.host}]:{self.port}" if self.kind == "inet6" else f"{self.host}:{self.port}"
+
+
+def address_of(listening: socket.socket) -> Address:
+    """Where others can connect to a listening socket, also to one that was inherited as a
+    descriptor. Only in the file system that this process sees."""
+    name = listening.getsockname()
+    if listening.family != socket.AF_UNIX:
+        kind = "inet6" if listening.family == socket.AF_INET6 else "inet"
+        return Address(kind, host=name[0], port=name[1])
+    if isinstance(name, bytes):
+        # The NUL that begins an abstract name is no part of the name.
+        return Address("abstract", path=os.fsdecode(name[1:]))
+    return Address("unix", path=name)
 
 
 _FORMS = "unix:/path, unix:@name, host:port, [v6]:port or fd://N"

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Iterator, List, NoReturn, Optional, Seque
 import click
 from click.types import StringParamType
 
-from spawner import __version__
+from spawner import HANDOVER, __version__
 from spawner.setting import Setting
 from spawner.settings import BY_NAME, GROUPS, SETTINGS
 from workers.errors import BootError
 
 if TYPE_CHECKING:
     from spawner.configuration import Configuration
+    from spawner.predecessor import Predecessor
 
 PROGRAM = "trac-spawn"
 
@@ -146,14 +147,16 @@ def command(**options: Any) -> Configuration:
     from spawner import configuration, layers
 
     given = {setting.name: options[setting.key] for setting in SETTINGS}
-    return configuration.load(layers.read_command_line(given), os.environ)
+    # A successor is started without LISTEN_FDS: it is given the sockets in another way.
+    sockets_given = "LISTEN_FDS" in os.environ or click.get_current_context().obj is not None
+    return configuration.load(layers.read_command_line(given), os.environ, sockets_given)
 
 
 # As an argument of the decorator, click 8.0 does not take them.
 command.params.extend(SettingOption(setting) for setting in SETTINGS)
 
 
-def start(configuration: Configuration) -> int:
+def start(configuration: Configuration, predecessor: Optional[Predecessor] = None) -> int:
     """Do what the configuration says; the exit status. Raises BootError."""
     wanted = configuration.master
     if wanted.check or not wanted.print_config:
@@ -173,9 +176,9 @@ def start(configuration: Configuration) -> int:
 
         return demo.run(configuration.pools[0])
     # Only here: --print-config and --check need neither the master nor what it imports.
-    from spawner import master
+    from spawner import master, upgrade
 
-    return master.run(configuration)
+    return master.run(configuration, upgrade.own_command(), predecessor)
 
 
 def essentials(configuration: Configuration) -> Iterator[str]:
@@ -196,29 +199,51 @@ def essentials(configuration: Configuration) -> Iterator[str]:
 def run(arguments: Sequence[str]) -> int:
     """The exit status of ``trac-spawn ARGUMENTS``; errors are one line on stderr."""
     configuration: Optional[Configuration] = None
+    predecessor = _predecessor()
     try:
         # click only parses: its handlers (KeyboardInterrupt, EPIPE) must not enclose the master.
-        result = command.main(list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        result = command.main(
+            list(arguments), prog_name=PROGRAM, standalone_mode=False, obj=predecessor
+        )
         if result is None or isinstance(result, int):
             return result or os.EX_OK  # of --help and --version
         configuration = result
-        return start(configuration)
+        return start(configuration, predecessor)
     except click.ClickException as error:
-        return _complain(error.format_message(), os.EX_USAGE)
+        failure = BootError(error.format_message(), os.EX_USAGE)
     except (click.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
     except BootError as error:
-        message = str(error)
-        if configuration is not None:
-            # Who runs a pool alone need not say which pool an option is of.
-            if len(configuration.pools) == 1:
-                message = configuration.pools[0].blame(message)
-            message = configuration.master.blame(message)
-            if configuration.master.debug:
-                import traceback
+        failure = _blame(error, configuration)
+        if configuration is not None and configuration.master.debug:
+            import traceback
 
-                sys.stderr.write(error.traceback or traceback.format_exc())
-        return _complain(message, error.exit_code)
+            sys.stderr.write(error.traceback or traceback.format_exc())
+    if predecessor is not None:
+        predecessor.failed(failure)  # it says so, in the log and to whoever asked for the upgrade
+        return failure.exit_code
+    return _complain(str(failure), failure.exit_code)
+
+
+def _predecessor() -> Optional[Predecessor]:
+    """The master that has started this process to take its place."""
+    if HANDOVER not in os.environ:
+        return None
+    from spawner.predecessor import Predecessor
+
+    return Predecessor.from_environment(os.environ)
+
+
+def _blame(error: BootError, configuration: Optional[Configuration]) -> BootError:
+    """The error in terms of what people have written."""
+    if configuration is None:
+        return error
+    message = str(error)
+    # Who runs a pool alone need not say which pool an option is of.
+    if len(configuration.pools) == 1:
+        message = configuration.pools[0].blame(message)
+    message = configuration.master.blame(message)
+    return BootError(message, error.exit_code, error.traceback, error.unexpected)
 
 
 def _complain(message: str, status: int) -> int:

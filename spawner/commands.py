@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Callable, Iterable, Mapping, Optional
 
 from spawner import __version__, verbs
+from spawner.addresses import address_of
 from spawner.calls import Call
 from spawner.children import WorkerHandle
 from spawner.listenqueue import queues_of
@@ -26,7 +27,6 @@ from spawner.status import (
     Status,
     TemplateStatus,
     WorkerStatus,
-    address_of,
 )
 from spawner.supervisor import Supervisor
 from workers.errors import BootError
@@ -104,6 +104,16 @@ class Commands:
         told = "; ".join(f"{name}: {failure}" if name else str(failure) for name, failure in failures.items())
         call.fail(f"the old generation serves on: {told}", first.traceback, first.exit_code)
 
+    def upgrade(self, call: Call) -> None:
+        self._master.upgrade(functools.partial(self._upgraded, call))
+
+    @staticmethod
+    def _upgraded(call: Call, successor: Optional[int], failure: Optional[BootError]) -> None:
+        if failure is None:
+            call.reply({"pid": successor})
+        else:
+            call.fail(f"nothing is changed: {failure}", failure.traceback, failure.exit_code)
+
     def stop(self, call: Call) -> None:
         self._master.stop(lambda: call.reply({}))
 
@@ -174,7 +184,7 @@ def _pool_status(name: str, pool: Supervisor) -> PoolStatus:
     sockets = [listener.socket for listener in pool.workplace.listeners]
     addresses: list[AddressStatus] = [
         {
-            "address": address_of(socket),
+            "address": str(address_of(socket)),
             "listen_queue": {
                 "waiting": queue.waiting if queue else None,
                 "limit": queue.limit if queue else None,

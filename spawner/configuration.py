@@ -23,10 +23,13 @@ class Configuration:
     pools: Tuple[Settings, ...]
     #: The command line, to which ``reload`` comes back.
     options: Layer = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    #: There are sockets that were opened before this program started: by socket activation, or by
+    #: the master whose place it takes.
+    sockets_given: bool = dataclasses.field(default=False, compare=False)
 
     def reload(self) -> Configuration:
         """The configuration as the file says now. Raises BootError as ``load`` does."""
-        return load(self.options, os.environ)
+        return load(self.options, os.environ, self.sockets_given)
 
     def check(self) -> None:
         """Look at users, paths, addresses and applications. Raises BootError for what is wrong."""
@@ -37,7 +40,9 @@ class Configuration:
                 raise BootError(pool.blame(str(error)), error.exit_code, error.traceback) from None
 
 
-def load(options: Layer, environ: Mapping[str, str]) -> Configuration:
+def load(
+    options: Layer, environ: Mapping[str, str], sockets_given: bool = False
+) -> Configuration:
     """The configuration that the command line, the environment and a file make.
 
     Raises BootError: EX_USAGE for what is wrong in one of them, EX_NOINPUT or EX_NOPERM for a
@@ -53,23 +58,26 @@ def load(options: Layer, environ: Mapping[str, str]) -> Configuration:
     whole = combine(*layers)
     # Each scope but that of the pools: the latter are parsed with each pool.
     master = parse({name: one for name, one in whole.items() if _is_for_master(name)})
-    pools = tuple(_make_pool(layers, file.main, section) for section in sections)
+    pools = tuple(_make_pool(layers, file.main, section, sockets_given) for section in sections)
     if master.demo and len(pools) > 1:
         raise usage(f"{master.source('demo').name} shows one pool, and the file has several")
     _refuse_shared_addresses(pools)
-    return Configuration(master, pools, options)
+    return Configuration(master, pools, options, sockets_given)
 
 
 def _is_for_master(name: str) -> bool:
     return BY_NAME[name].scope in (Scope.MASTER, Scope.COMMAND)
 
 
-def _make_pool(layers: Tuple[Layer, ...], main: Section, section: Section) -> Settings:
+def _make_pool(
+    layers: Tuple[Layer, ...], main: Section, section: Section, sockets_given: bool
+) -> Settings:
     where = f"{section.place}: [pool {section.name}]" if section.place else ""
     options, variables, defaults = layers
     pool = resolve(
-        options, variables, section.settings, defaults, name=section.name, where=where
-    )
+        options, variables, section.settings, defaults,
+        name=section.name, where=where, sockets_given=sockets_given,
+    )  # fmt: skip
     environment: Dict[str, Given] = {**main.variables, **section.variables}
     return dataclasses.replace(
         pool,

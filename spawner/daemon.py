@@ -136,12 +136,14 @@ class PidFile:
     """A file with 'PID\\n', locked as long as this process lives.
 
     It appears at once complete and locked: written under another name, then linked or renamed.
-    Raises BootError when another live process holds it or the file cannot be made.
+    Raises BootError when another live process holds it or the file cannot be made; that process
+    may be ``predecessor`` when it has called release().
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, predecessor: int = 0) -> None:
         self.path = os.path.abspath(path)
         self._pid = os.getpid()
+        self._predecessor = predecessor
         folder, name = os.path.split(self.path)
         try:
             self._fd, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
@@ -166,6 +168,10 @@ class PidFile:
         if os.getpid() == self._pid and _is_at(self._fd, self.path):
             os.unlink(self.path)
         self.forget()
+
+    def release(self) -> None:
+        """Let a successor replace the file, or not; close() removes it when none has."""
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def forget(self) -> None:
         """In a child: close the inherited descriptor. The lock stays with the parent, and ends
@@ -217,7 +223,8 @@ class PidFile:
         except BlockingIOError:
             locked = True
         # A program that takes no lock may have written it: alive since before that, it counts.
-        if locked or (pid != self._pid and holders.runs_since(pid, found.st_mtime)):
+        ours = pid in (self._pid, self._predecessor)
+        if locked or (not ours and holders.runs_since(pid, found.st_mtime)):
             raise BootError(
                 f"--pidfile: {self.path} is held by {holders.describe(pid)}; stop that first",
                 os.EX_UNAVAILABLE,

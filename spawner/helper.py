@@ -13,6 +13,7 @@ from typing import Callable, Optional
 from spawner.addresses import Address, parse_address
 from spawner.children import describe_status, fork_child, reap, send_signal
 from spawner.configuration import Configuration
+from spawner.inheritance import Inheritance
 from spawner.listeners import Access, Listener, open_listener
 from spawner.news import NewsPage
 from spawner.pool import Backoff
@@ -51,15 +52,17 @@ class Helper:
     def wanted(self) -> bool:
         return bool(self.listeners)
 
-    def configure(self, configuration: Configuration) -> None:
+    def configure(self, configuration: Configuration, inheritance: Inheritance) -> None:
         """Listen as ``configuration`` says, and begin anew with its pools. Raises BootError, and then all
         is as it was."""
         master = configuration.master
         first = configuration.pools[0]
         access = Access(first.socket_mode, first.socket_user, first.socket_group)
         wanted = [] if master.status_listen is None else [_parse(master.status_listen)]
-        kept = {listener.asked: listener for listener in self.listeners}
+        kept = {**inheritance.listeners, **{listener.asked: listener for listener in self.listeners}}
         listeners = [kept.get(address) or _open(address, access) for address in wanted]
+        for address in wanted:
+            inheritance.listeners.pop(address, None)
         for listener in self.listeners:
             if listener not in listeners:
                 listener.close()
@@ -67,6 +70,11 @@ class Helper:
         self._dismiss()
         self._backoff.succeeded()
         self.start()
+
+    def claim(self) -> None:
+        """As Listener.claim(). Raises OSError."""
+        for listener in self.listeners:
+            listener.claim(BACKLOG)
 
     def start(self) -> None:
         """Fork the process, when one is wanted."""

@@ -76,10 +76,13 @@ def parse(given: Layer) -> Settings:
     return Settings(**parsed, sources={name: value.source for name, value in given.items()})
 
 
-def resolve(*layers: Layer, name: str = DEFAULT_POOL, where: str = "") -> Settings:
+def resolve(
+    *layers: Layer, name: str = DEFAULT_POOL, where: str = "", sockets_given: bool = False
+) -> Settings:
     """The settings of the pool ``name`` that result from ``layers``, the one that wins first.
 
-    ``where`` is the place of the pool's section in a file. Raises BootError (EX_USAGE) for values
+    ``where`` is the place of the pool's section in a file; with ``sockets_given`` there may be a
+    socket for it that was opened before this program started. Raises BootError (EX_USAGE) for values
     that cannot be read, for contradictions, and for a pool that would serve nothing or nowhere.
     """
     given = combine(*layers)
@@ -90,7 +93,7 @@ def resolve(*layers: Layer, name: str = DEFAULT_POOL, where: str = "") -> Settin
     settings = dataclasses.replace(complete_sizes(parse(given)), name=name)
     refuse_contradictions(settings)
     if not settings.demo:
-        _refuse_gaps(settings, where)
+        _refuse_gaps(settings, where, sockets_given)
     if settings.chroot is not None:
         _refuse_relative_paths(given)
     return settings
@@ -168,7 +171,7 @@ def _may_have_unix_socket(settings: Settings) -> bool:
     )
 
 
-def _refuse_gaps(settings: Settings, where: str) -> None:
+def _refuse_gaps(settings: Settings, where: str, sockets_given: bool) -> None:
     prefix = f"{where}: " if where else ""
     if settings.env is settings.env_parent_dir is settings.app is None:
         remedy = (
@@ -178,7 +181,8 @@ def _refuse_gaps(settings: Settings, where: str) -> None:
             "or set TRAC_ENV or TRAC_ENV_PARENT_DIR (--demo shows an example)"
         )
         raise usage(f"{prefix}there is nothing to serve: {remedy}")
-    if settings.socket is None and settings.port is None and not settings.listen:
+    somewhere = settings.socket is not None or settings.port is not None or settings.listen
+    if not (somewhere or sockets_given):
         remedy = (
             "add socket, port or listen"
             if where

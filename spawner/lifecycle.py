@@ -30,6 +30,7 @@ class Event(Enum):
     REOPEN = "USR1"
     RELOAD = "HUP"
     PAUSE = "WINCH"
+    UPGRADE = "USR2"
 
 
 class Action(Enum):
@@ -45,6 +46,7 @@ class Action(Enum):
     REOPEN = "reopen"
     RELOAD = "reload"
     PAUSE = "pause"
+    UPGRADE = "upgrade"
 
 
 TABLE: dict[State, dict[Event, tuple[State, Action]]] = {
@@ -61,6 +63,7 @@ TABLE: dict[State, dict[Event, tuple[State, Action]]] = {
         # What is being loaded is new already.
         Event.RELOAD: (State.STARTING, Action.NOTHING),
         Event.PAUSE: (State.STARTING, Action.NOTHING),
+        Event.UPGRADE: (State.STARTING, Action.NOTHING),
     },
     State.RUNNING: {
         Event.POOL_READY: (State.RUNNING, Action.NOTHING),
@@ -74,6 +77,7 @@ TABLE: dict[State, dict[Event, tuple[State, Action]]] = {
         Event.REOPEN: (State.RUNNING, Action.REOPEN),
         Event.RELOAD: (State.RUNNING, Action.RELOAD),
         Event.PAUSE: (State.RUNNING, Action.PAUSE),
+        Event.UPGRADE: (State.RUNNING, Action.UPGRADE),
     },
     State.STOPPING: {
         Event.POOL_READY: (State.STOPPING, Action.NOTHING),
@@ -86,6 +90,7 @@ TABLE: dict[State, dict[Event, tuple[State, Action]]] = {
         Event.REOPEN: (State.STOPPING, Action.REOPEN),
         Event.RELOAD: (State.STOPPING, Action.NOTHING),
         Event.PAUSE: (State.STOPPING, Action.NOTHING),
+        Event.UPGRADE: (State.STOPPING, Action.NOTHING),
     },
     State.ENDING: {
         Event.POOL_READY: (State.ENDING, Action.NOTHING),
@@ -98,6 +103,7 @@ TABLE: dict[State, dict[Event, tuple[State, Action]]] = {
         Event.REOPEN: (State.ENDING, Action.REOPEN),
         Event.RELOAD: (State.ENDING, Action.NOTHING),
         Event.PAUSE: (State.ENDING, Action.NOTHING),
+        Event.UPGRADE: (State.ENDING, Action.NOTHING),
     },
     State.STOPPED: {event: (State.STOPPED, Action.NOTHING) for event in Event},
 }

@@ -41,7 +41,11 @@ class Access:
 
 class Listener:
     """A listening socket, non-blocking and close-on-exec. ``owned`` is False for one that
-    somebody else opened and handed over: its name is not ours to remove."""
+    somebody else opened and handed over: its name is not ours to remove.
+
+    ``others`` says who else has it and sees to it that it is served when we have left, such as a
+    successor or the service manager: then neither its name nor its queue is ended here.
+    """
 
     def __init__(
         self,
@@ -55,8 +59,14 @@ class Listener:
         #: As it was asked for: with a port of 0, a name, or the number of a descriptor.
         self.asked = address
         self.owned = owned
-        self._inode = inode
+        self.others: set[str] = set()
+        self.inode = inode
         self._pid = os.getpid()
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it is served on when we have left."""
+        return bool(self.others)
 
     def stop_accepting(self) -> None:
         """Let nobody new in; who is in the queue already is still to be accepted, by any process
@@ -64,27 +74,42 @@ class Listener:
 
         TCP has no such state: what shutdown() does there is to reset the queue.
         """
+        if self.lasting:
+            return
         self._unlink()
         if self.owned and self.address.kind in ("unix", "abstract"):
             self.socket.shutdown(socket.SHUT_RD)
 
+    def remember_name(self) -> None:
+        """The file at its path is this socket: it is ours to remove."""
+        with contextlib.suppress(FileNotFoundError):
+            found = os.stat(self.address.path, follow_symlinks=False)
+            self.inode = (found.st_dev, found.st_ino)
+
+    def claim(self, backlog: int) -> None:
+        """Become the one whom SO_PEERCRED names as the listener, by which others see that the
+        address is in use: a second listen(), which keeps the queue. Raises OSError."""
+        if self.owned:
+            self.socket.listen(backlog)
+
     def close(self) -> None:
-        self._unlink()
+        if not self.lasting:
+            self._unlink()
         self.socket.close()
 
     def _unlink(self) -> None:
         # Not in a child that inherited this object, and not what somebody put in our place.
-        if self._inode is None or os.getpid() != self._pid:
+        if self.inode is None or os.getpid() != self._pid:
             return
         try:
             found = os.stat(self.address.path, follow_symlinks=False)
-            if (found.st_dev, found.st_ino) == self._inode:
+            if (found.st_dev, found.st_ino) == self.inode:
                 os.unlink(self.address.path)
         except FileNotFoundError:
             pass
         except OSError as error:
             _log.warning("cannot remove the socket %s: %s", self.address.path, error.strerror)
-        self._inode = None
+        self.inode = None
 
 
 def open_listener(address: Address, backlog: int, access: Access) -> Listener:
@@ -100,7 +125,7 @@ def open_listener(address: Address, backlog: int, access: Access) -> Listener:
 
 def _open(address: Address, backlog: int, access: Access) -> Listener:
     if address.kind == "fd":
-        return _adopt(address)
+        return adopt_descriptor(address)
     _check_backlog(backlog)
     if address.kind == "unix":
         return _open_path(address, backlog, access)
@@ -296,7 +321,7 @@ def _open_abstract(address: Address, backlog: int, access: Access) -> Listener:
 
 
 def _open_tcp(address: Address, backlog: int) -> Listener:
-    family, target = _resolve(address)
+    family, target = resolve(address)
     # A killed master's workers hold the port until they leave.
     deadline = time.monotonic() + holders.ORPHAN_TIME
     while True:
@@ -323,7 +348,8 @@ def _open_tcp(address: Address, backlog: int) -> Listener:
     return Listener(listening, Address(kind, host=host, port=port), True)
 
 
-def _resolve(address: Address) -> tuple[int, tuple[object, ...]]:
+def resolve(address: Address) -> tuple[int, tuple[object, ...]]:
+    """The family and the socket address of a TCP address. Raises BootError."""
     family = socket.AF_INET6 if address.kind == "inet6" else socket.AF_UNSPEC
     try:
         found = socket.getaddrinfo(
@@ -342,7 +368,7 @@ def _resolve(address: Address) -> tuple[int, tuple[object, ...]]:
     return found[0][0], found[0][4]
 
 
-def _adopt(address: Address) -> Listener:
+def adopt_descriptor(address: Address) -> Listener:
     """Take over a listening socket that the parent opened. listen() is not called again: that
     would change the backlog that its owner chose, and the owner that SO_PEERCRED names."""
     fd = address.fd

@@ -11,23 +11,27 @@ import signal
 import socket
 import time
 from collections import Counter
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Callable, Iterator, Optional, Union
 
 from setproctitle import setproctitle
 
-from spawner import children, logs, privileges, systemd
+from spawner import activation, children, logs, privileges, systemd
 from spawner.commands import Commands
 from spawner.configuration import Configuration
 from spawner.control import Control, open_control
 from spawner.controlpath import default_control_path
 from spawner.daemon import Launcher, PidFile, daemonize
 from spawner.helper import Helper
+from spawner.inheritance import Inheritance
 from spawner.lifecycle import Action, Event, Lifecycle, State
 from spawner.listeners import Listener
+from spawner.predecessor import Predecessor
 from spawner.sampler import Sampler
 from spawner.settings import Settings
 from spawner.supervisor import KILL_AFTER, Reloaded, Supervisor
+from spawner.upgrade import Program, Upgrade, Upgraded
 from spawner.watch import Watcher
 from spawner.workplace import SCOREBOARD_SLOTS, Workplace, open_workplace
 from workers import prctl
@@ -48,29 +52,50 @@ _EVENTS = {
     signal.SIGUSR1: Event.REOPEN,
     signal.SIGHUP: Event.RELOAD,
     signal.SIGWINCH: Event.PAUSE,
+    signal.SIGUSR2: Event.UPGRADE,
 }
 
 #: What became of reloading each pool, by name; None for success.
 Outcome = dict[str, Optional[BootError]]
 
 
-def run(configuration: Configuration) -> int:
-    """Be the master until told to stop; the exit status.
+@dataclass
+class Origin:
+    """How this process came to be: from which files, by whom, and with what in its hands."""
+
+    program: Program = ()
+    predecessor: Optional[Predecessor] = None
+    inheritance: Inheritance = field(default_factory=Inheritance)
+    launcher: Optional[Launcher] = None
+
+
+def run(
+    configuration: Configuration, program: Program = (), predecessor: Optional[Predecessor] = None
+) -> int:
+    """Be the master until told to stop; the exit status. ``program`` is what an upgrade starts.
 
     Raises BootError when no pool can start. With --daemonize the calling process does not return:
     it ends once the pools are ready, or have failed, with a status that says which.
     """
-    launcher = daemonize() if configuration.master.daemonize else None
+    origin = Origin(program, predecessor)
+    if predecessor is not None:
+        origin.inheritance = predecessor.inherit()
+    else:
+        # Before a fork: they are for the process that was started, by its number.
+        handed = systemd.listen_fds()
+        origin.inheritance = activation.sort_out(handed, configuration.pools)
+        if configuration.master.daemonize:
+            origin.launcher = daemonize()
     try:
-        return _run(configuration, launcher)
+        return _run(configuration, origin)
     except BootError as error:
-        if launcher is not None:
+        if origin.launcher is not None:
             # At the very end: the starting process must not leave before the message is out.
-            atexit.register(launcher.failed, error.exit_code)
+            atexit.register(origin.launcher.failed, error.exit_code)
         raise
 
 
-def _run(configuration: Configuration, launcher: Optional[Launcher]) -> int:
+def _run(configuration: Configuration, origin: Origin) -> int:
     settings = configuration.master
     logs.configure(settings)
     for pool in configuration.pools:
@@ -78,8 +103,7 @@ def _run(configuration: Configuration, launcher: Optional[Launcher]) -> int:
     privileges.set_rlimits(settings.rlimit_files, settings.rlimit_core)
     # From here on there is something to leave behind: a signal waits until the master watches.
     signal.pthread_sigmask(signal.SIG_BLOCK, _EVENTS)
-    pidfile = PidFile(settings.pidfile) if settings.pidfile else None
-    master = Master(configuration, launcher, pidfile)
+    master = Master(configuration, origin)
     try:
         return master.run()
     finally:
@@ -94,15 +118,13 @@ def _warn_of_root(pool: Settings) -> None:
 class Master:
     """Waits for signals and for words from its children, and lets the lifecycle say what follows."""
 
-    def __init__(
-        self,
-        configuration: Configuration,
-        launcher: Optional[Launcher],
-        pidfile: Optional[PidFile],
-    ) -> None:
+    def __init__(self, configuration: Configuration, origin: Origin) -> None:
         self.configuration = configuration
-        self._launcher = launcher
-        self._pidfile = pidfile
+        self.program = origin.program
+        self.predecessor = origin.predecessor
+        self.inheritance = origin.inheritance
+        self._launcher = origin.launcher
+        self.pidfile: Optional[PidFile] = None
         self._lifecycle = Lifecycle()
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._wakeup_writer = socket.socketpair()
@@ -112,7 +134,7 @@ class Master:
         self._removed: list[Supervisor] = []
         #: Of the pools with --watch, by name.
         self._watchers: dict[str, Watcher] = {}
-        self._systemd = systemd.Notifier.from_environment()
+        self.systemd = systemd.Notifier.from_environment()
         self._commands = Commands(self)
         self._helper = Helper(self._selector, self._be_status_process)
         self._sampler = Sampler(
@@ -120,20 +142,28 @@ class Master:
             lambda: self._helper.wanted,
             lambda: self._helper.news.write(self._commands.news()),
         )
+        self._store = activation.Store(self.systemd)
+        #: While a new program is on its way to take this one's place.
+        self.upgrading: Optional[Upgrade] = None
         self._failure: Optional[BootError] = None
-        self._control: Optional[Control] = None
+        self.control: Optional[Control] = None
         self._stopped: list[Callable[[], None]] = []
         self._pid = os.getpid()
 
     def run(self) -> int:
         """The loop, until all has been stopped. Raises BootError when no pool can start."""
+        if self.predecessor is None:
+            self.open_pidfile()
+        self._store.take_note(self.inheritance.listeners.values())
         for settings in self.configuration.pools:
             self._add_pool(settings)
         self._open_control()
         self._entitle()
         self._watch_signals()
+        if self.predecessor is not None:
+            self.predecessor.watch(self, self._selector)
         prctl.become_subreaper()
-        self._helper.configure(self.configuration)
+        self._helper.configure(self.configuration, self.inheritance)
         log.info("listening on %s", ", ".join(self._addresses()))
         while self._lifecycle.state is not State.STOPPED:
             for pool in self._all_pools():
@@ -155,19 +185,29 @@ class Master:
         """Remove what the file system shows of this process."""
         for told in self._stopped:
             told()
-        if self._control is not None:
-            self._control.close()
+        if self.control is not None:
+            self.control.close()
         for pool in self._all_pools():
             pool.close_listeners()
         self._helper.close()
-        if self._pidfile is not None:
-            self._pidfile.close()
+        self.inheritance.close()
+        if self.pidfile is not None:
+            self.pidfile.close()
+        if self.upgrading is not None:
+            self.upgrading.close()
+
+    def open_pidfile(self) -> None:
+        """Raises BootError."""
+        path = self.configuration.master.pidfile
+        if path:
+            self.pidfile = PidFile(path, self.predecessor.pid if self.predecessor else 0)
 
     def _open_control(self) -> None:
         """The control socket: one that was asked for has to be there, the default one may not."""
         settings = self.configuration.master
         path = settings.control or default_control_path(settings)
-        if path is None:
+        inherited = self.inheritance.control
+        if path is None or (inherited is not None and path == inherited.address.path):
             return
         try:
             listener = open_control(path)
@@ -177,7 +217,15 @@ class Master:
             # Several masters of one user without pid files: the first has it.
             log.info("trac-spawnctl cannot talk to this master: %s", error)
             return
-        self._control = Control(listener, self._selector, self._commands.handlers())
+        self.answer_at(listener)
+
+    def answer_at(self, listener: Listener) -> None:
+        """Take orders from there."""
+        self.control = Control(listener, self._selector, self._commands.handlers())
+
+    @property
+    def serving(self) -> bool:
+        return self._lifecycle.serving
 
     @property
     def state(self) -> str:
@@ -189,7 +237,7 @@ class Master:
 
     def _add_pool(self, settings: Settings) -> None:
         self._watch(settings)
-        workplace = open_workplace(settings, self._label(settings))
+        workplace = open_workplace(settings, self._label(settings), self.inheritance)
         self.pools[settings.name] = Supervisor(
             workplace, self._selector, self._pool_happens, self._in_child
         )
@@ -225,10 +273,10 @@ class Master:
             return None
         return min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
 
-    def _timed(self) -> list[Union[Supervisor, Control, systemd.Notifier, Sampler, Helper]]:
+    def _timed(self) -> list[Union[Supervisor, Control, systemd.Notifier, Sampler, Helper, Upgrade]]:
         """Whoever has deadlines of its own."""
-        control = [self._control] if self._control else []
-        return [*self._all_pools(), self._systemd, self._sampler, self._helper, *control]
+        others = [one for one in (self.control, self.upgrading) if one is not None]
+        return [*self._all_pools(), self.systemd, self._sampler, self._helper, *others]
 
     def _check_clock(self) -> None:
         for one in self._timed():
@@ -243,6 +291,8 @@ class Master:
             if os.WIFSTOPPED(status) or os.WIFCONTINUED(status):
                 for pool in self._all_pools():
                     pool.child_stopped(pid, os.WIFSTOPPED(status))
+            elif self.upgrading is not None and self.upgrading.child_ended(pid, status):
+                pass
             elif not self._helper.child_ended(pid, status) and not any(
                 pool.child_ended(pid, status) for pool in self._all_pools()
             ):
@@ -258,8 +308,6 @@ class Master:
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._read_signals)
         for number in (*_EVENTS, signal.SIGCHLD):
             signal.signal(number, _let_the_loop_handle_it)
-        # Other masters take it for an upgrade: whoever sends it does not mean to end this one.
-        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _EVENTS)
 
     def _read_signals(self) -> None:
@@ -290,7 +338,12 @@ class Master:
             if all(one.ended for one in self._all_pools()):
                 self.happen(Event.POOL_EMPTY)
         elif all(one.was_ready or one.failure for one in self.pools.values()):
-            if any(one.was_ready for one in self.pools.values()):
+            failed = [one.failure for one in self.pools.values() if one.failure]
+            if self.predecessor is not None and failed:
+                # It has all of them at work.
+                self._failure = self._failure or failed[0]
+                self.happen(Event.POOL_FAILED)
+            elif any(one.was_ready for one in self.pools.values()):
                 # One that cannot load does not keep the others from serving; it tries again.
                 self.happen(Event.POOL_READY)
             else:
@@ -302,15 +355,22 @@ class Master:
         """The pools are ready for the first time."""
         ready = sum(pool.target for pool in self.pools.values() if pool.was_ready)
         log.info("ready: %d workers", ready)
-        self._systemd.ready(f"serving with {ready} workers")
+        if self.predecessor is None:
+            self.inheritance.close()
+        self._store.update(self.listeners())
+        self.systemd.ready(f"serving with {ready} workers")
+        if self.predecessor is not None:
+            self.predecessor.ready([str(listener.asked) for listener in self.all_listeners()])
         if self._launcher is not None:
             self._launcher.ready()
             self._launcher = None
 
     def drain(self) -> None:
         """Stop gracefully: let nobody new in, answer everybody who is."""
+        if self.upgrading is not None:
+            self.upgrading.abandon("trac-spawn is being stopped")
         log.info("stopping: answering what has been accepted or queued")
-        self._systemd.stopping()
+        self.systemd.stopping()
         self._entitle()
         for pool in self._all_pools():
             pool.drain()
@@ -371,13 +431,13 @@ class Master:
         What cannot be read or loaded changes nothing. ``done`` gets what became of each pool, once
         all is decided, and raises no error. Raises BootError for a configuration that is wrong.
         """
-        self._systemd.reloading()
+        self.systemd.reloading()
         try:
             fresh = self.configuration.reload()
             fresh.check()
         except BootError as error:
             log.error("reload failed, nothing is changed: %s", error)
-            self._systemd.ready(f"reload failed: {error}")
+            self.systemd.ready(f"reload failed: {error}")
             done({"": error})
             return
         self.configuration = fresh
@@ -387,9 +447,10 @@ class Master:
 
         def one_done(name: str, failure: Optional[BootError]) -> None:
             outcome[name] = failure
+            self._store.update(self.listeners())
             if len(outcome) == len(wanted):
                 failed = [str(failure) for failure in outcome.values() if failure]
-                self._systemd.ready(f"reload failed: {failed[0]}" if failed else "reloaded")
+                self.systemd.ready(f"reload failed: {failed[0]}" if failed else "reloaded")
                 done(outcome)
 
         if not only:
@@ -397,16 +458,18 @@ class Master:
         for settings in wanted:
             self._reload_pool(settings, one_done)
         try:
-            self._helper.configure(fresh)
+            self._helper.configure(fresh, self.inheritance)
         except BootError as error:
             log.error("the status is shown as before: %s", error)
         self._entitle()
 
     def _remove_pools(self, kept: set[str]) -> None:
-        for name in [name for name in self.pools if name not in kept]:
+        removed = [self.pools.pop(name) for name in list(self.pools) if name not in kept]
+        self._store.update(self.listeners())
+        for pool in removed:
+            name = pool.workplace.settings.name
             log.info("the pool %s is no longer wanted", name)
             self._watchers.pop(name, None)
-            pool = self.pools.pop(name)
             self._removed.append(pool)
             pool.drain()
 
@@ -422,7 +485,9 @@ class Master:
                 loaded(None)
             else:
                 loaded = self._watch_reload(settings, loaded)
-                workplace = open_workplace(settings, self._label(settings), pool.workplace)
+                workplace = open_workplace(
+                    settings, self._label(settings), self.inheritance, pool.workplace
+                )
                 pool.reload(workplace, loaded)
         except BootError as error:
             log.error("reload of the pool %s failed: %s", name, error)
@@ -440,6 +505,39 @@ class Master:
 
         return loaded
 
+    # -- upgrade ---------------------------------------------------------------------------------
+
+    def upgrade(self, done: Upgraded = lambda pid, failure: None) -> None:
+        """Start the program anew, and make way once it serves; ``done`` gets what became of it."""
+        try:
+            if self.upgrading is not None or self.predecessor is not None:
+                raise BootError("an upgrade is under way already", os.EX_TEMPFAIL)
+            self.upgrading = Upgrade(self, self._selector, done)
+        except (BootError, OSError) as error:
+            failure = BootError(f"cannot fork: {error.strerror}") if isinstance(error, OSError) else error
+            log.error("upgrade failed, nothing is changed: %s", failure)
+            done(None, failure)
+
+    def give_up(self, failure: BootError) -> None:
+        """Stop gracefully, and end with this failure."""
+        self._failure = failure
+        self.happen(Event.STOP)
+
+    def listeners(self) -> list[Listener]:
+        """Of all pools but those that a reload has removed."""
+        return [one for pool in self.pools.values() for one in pool.workplace.listeners]
+
+    def all_listeners(self) -> list[Listener]:
+        """Those of the status process too."""
+        return [*self.listeners(), *self._helper.listeners]
+
+    def claim_listeners(self) -> None:
+        """Be the one whom others find listening. Raises OSError."""
+        for pool in self.pools.values():
+            for listener in pool.workplace.listeners:
+                listener.claim(pool.workplace.settings.backlog)
+        self._helper.claim()
+
     # -- the process -----------------------------------------------------------------------------
 
     def _in_child(self, workplace: Optional[Workplace]) -> None:
@@ -448,16 +546,21 @@ class Master:
             pool.close_in_child(workplace)
         if workplace is not None:
             self._helper.forget()
-        self._systemd.forget()
-        if self._control is not None:
-            self._control.forget()
+        self.systemd.forget()
+        if self.control is not None:
+            self.control.forget()
+        self.inheritance.close()
+        if self.predecessor is not None:
+            self.predecessor.forget()
+        if self.upgrading is not None:
+            self.upgrading.forget()
         self._selector.close()
         self._wakeup.close()
         self._wakeup_writer.close()
         if self._launcher is not None:
             self._launcher.forget()
-        if self._pidfile is not None:
-            self._pidfile.forget()
+        if self.pidfile is not None:
+            self.pidfile.forget()
 
     def _be_status_process(self, listeners: list[Listener], channel: Channel) -> None:
         """What its process does; it sees the pools that there are now."""
@@ -473,9 +576,7 @@ class Master:
         run_status_process(sockets, views, self._helper.news, channel, self._pid)
 
     def _addresses(self) -> Iterator[str]:
-        for pool in self.pools.values():
-            for listener in pool.workplace.listeners:
-                yield str(listener.address)
+        return (str(listener.address) for listener in self.listeners())
 
     def _entitle(self) -> None:
         state = "" if self._lifecycle.serving else f" {self._lifecycle.state.value}"

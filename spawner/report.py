@@ -18,6 +18,7 @@ from spawner.status import (
     Reloaded,
     Scaled,
     Status,
+    Upgraded,
     WorkerStatus,
 )
 
@@ -100,6 +101,10 @@ def reload(answer: Reloaded) -> Lines:
         yield f"{name}: generation {generation} serves"
 
 
+def upgrade(answer: Upgraded) -> Lines:
+    yield f"process {answer['pid']} is the master now"
+
+
 def scale(answer: Scaled) -> Lines:
     target, most = answer["target"], answer["max_workers"]
     wanted = f"{target} workers wanted"
@@ -163,6 +168,7 @@ REPORTS: Mapping[str, Callable[[Any], Lines]] = {
     "status": status,
     "ping": ping,
     "reload": reload,
+    "upgrade": upgrade,
     "stop": _done("stopped"),
     "scale": scale,
     "recycle": recycle,

@@ -7,10 +7,8 @@ are seconds since 1970. What is unknown at the moment is null.
 
 from __future__ import annotations
 
-import socket
 from typing import Dict, List, Mapping, Optional, TypedDict
 
-from spawner.addresses import Address
 from spawner.doctor.finding import Diagnosis
 
 
@@ -88,6 +86,10 @@ class Reloaded(TypedDict):
     pools: Dict[str, int]  # the generation that serves now
 
 
+class Upgraded(TypedDict):
+    pid: int  # of the new master
+
+
 class Scaled(TypedDict):
     pool: str
     target: int
@@ -161,6 +163,7 @@ ANSWERS: Mapping[str, type] = {
     "status": Status,
     "ping": Pongs,
     "reload": Reloaded,
+    "upgrade": Upgraded,
     "stop": Nothing,
     "scale": Scaled,
     "recycle": Recycled,
@@ -172,16 +175,3 @@ ANSWERS: Mapping[str, type] = {
     "doctor": Diagnosis,
     "snippet": Snippet,
 }
-
-
-def address_of(listening: socket.socket) -> str:
-    """Where others can connect to a listening socket, also to one that was inherited as a
-    descriptor. Only in the file system that this process sees."""
-    name = listening.getsockname()
-    if listening.family != socket.AF_UNIX:
-        kind = "inet6" if listening.family == socket.AF_INET6 else "inet"
-        return str(Address(kind, host=name[0], port=name[1]))
-    if isinstance(name, bytes):
-        # The NUL that begins an abstract name is no part of the name.
-        return str(Address("abstract", path=name[1:].decode(errors="surrogateescape")))
-    return str(Address("unix", path=name))

@@ -15,6 +15,7 @@ from spawner.children import TemplateHandle, WorkerHandle, describe_status, send
 from spawner.deaths import Deaths
 from spawner.generation import Generation
 from spawner.growth import Growth
+from spawner.inheritance import SUCCESSOR
 from spawner.lifecycle import Event
 from spawner.limits import TIMED_OUT, Limits
 from spawner.overdue import read_stack
@@ -548,7 +549,9 @@ class Supervisor:
         for listener in self.workplace.listeners:
             listener.stop_accepting()
         # A template stays until then: the last worker may die with connections left in the queue.
-        self._queue_waits = self.was_ready and bool(self._workers or self._growth.queued)
+        listeners = self.workplace.listeners
+        waits = bool(self._workers or self._growth.queued) and not all(one.lasting for one in listeners)
+        self._queue_waits = self.was_ready and waits
         self._abandon_reload("the pool is being stopped")
         if not self._current.can_spawn:
             self._current.dismiss_template()
@@ -557,7 +560,9 @@ class Supervisor:
 
     def _drain_worker(self, worker: WorkerHandle) -> None:
         worker.drains = worker.state is not WorkerState.LEAVING
-        worker.tell("drain")
+        # The workers of a successor share the queue of idle connections with ours.
+        succeeded = all(SUCCESSOR in listener.others for listener in self.workplace.listeners)
+        worker.tell("retire" if succeeded else "drain")
         if worker.state is WorkerState.READY:
             worker.state = WorkerState.LEAVING
         elif self._current.without_template and not self.was_ready:

@@ -99,20 +99,23 @@ def _settle(workplace: Workplace) -> None:
 
 def report_failure(channel: Channel, error: BootError) -> NoReturn:
     """Tell the master why the application cannot start; it is the one who decides what follows."""
-    channel.send(
-        {
-            "event": "failed",
-            "message": str(error)[-TEXT_CEILING:],
-            "traceback": error.traceback[-TEXT_CEILING:],
-            "exit_code": error.exit_code,
-            "unexpected": error.unexpected,
-        }
-    )
+    channel.send(failure_message(error))
     raise SystemExit(error.exit_code)
 
 
+def failure_message(error: BootError) -> Message:
+    """What reported_failure() reads."""
+    return {
+        "event": "failed",
+        "message": str(error)[-TEXT_CEILING:],
+        "traceback": error.traceback[-TEXT_CEILING:],
+        "exit_code": error.exit_code,
+        "unexpected": error.unexpected,
+    }
+
+
 def reported_failure(message: Message) -> BootError:
-    """In the master: what a child has said by report_failure().
+    """In the master: the error of which a child has sent the failure_message().
 
     Raises KeyError, TypeError or ValueError for anything else: the application may have written it.
     """

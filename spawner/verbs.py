@@ -123,6 +123,12 @@ VERBS: tuple[Verb, ...] = (
         changes=True,
         patience=AFTER_LOADING,
     ),
+    Verb(
+        "upgrade",
+        "Start the program anew, in whatever version it is now, and let it take over.",
+        changes=True,
+        patience=AFTER_LOADING,
+    ),
     Verb("stop", "Answer what has been accepted or queued, then end.", changes=True, patience=AFTER_LOADING),
     Verb(
         "scale",

@@ -10,6 +10,7 @@ from typing import Optional, Sequence
 
 from spawner import admission, privileges
 from spawner.accessfile import AccessFile
+from spawner.inheritance import Inheritance
 from spawner.listeners import Access, Listener, open_listener
 from spawner.privileges import Identity
 from spawner.settings import Settings
@@ -32,16 +33,20 @@ KEPT_VARIABLES = {"PATH", "HOME", "USER", "LOGNAME"}
 SCOREBOARD_SLOTS = 4096
 
 
-def open_workplace(settings: Settings, label: str, before: Optional[Workplace] = None) -> Workplace:
-    """Resolve the user and listen for a pool; what ``before``, the same pool as it was, listens on
-    already is taken over. Raises BootError, and then nothing has been opened."""
+def open_workplace(
+    settings: Settings, label: str, inherited: Inheritance, before: Optional[Workplace] = None
+) -> Workplace:
+    """Resolve the user and listen for a pool; what is inherited, or what ``before``, the same pool
+    as it was, listens on already is taken up. Raises BootError, and then nothing has been opened."""
     identity = privileges.resolve(settings.user, settings.group)
     access = Access(settings.socket_mode, settings.socket_user, settings.socket_group)
     peers = admission.rules(settings)
-    kept = {} if before is None else {listener.asked: listener for listener in before.listeners}
+    kept = dict(inherited.listeners)
+    if before is not None:
+        kept.update({listener.asked: listener for listener in before.listeners})
     listeners: list[Listener] = []
     try:
-        for address in settings.listeners():
+        for address in inherited.addresses(settings):
             listener = kept.get(address) or open_listener(address, settings.backlog, access)
             listeners.append(listener)
         admission.check_listeners(settings, listeners)
@@ -51,6 +56,10 @@ def open_workplace(settings: Settings, label: str, before: Optional[Workplace] =
             if listener.asked not in kept:
                 listener.close()
         raise
+    if not listeners:
+        raise BootError(f"the pool {settings.name} has nowhere to listen", os.EX_USAGE)
+    for listener in listeners:
+        inherited.listeners.pop(listener.asked, None)
     if before is not None:
         return replace(
             before,
@@ -63,8 +72,10 @@ def open_workplace(settings: Settings, label: str, before: Optional[Workplace] =
         )
     scoreboard = Scoreboard(SCOREBOARD_SLOTS)
     scoreboard.note(PoolGauge.STARTED, time.time_ns())
+    known = inherited.handoffs
+    handoff = known.pop(settings.name) if settings.name in known else Handoff()
     return Workplace(
-        settings, identity, listeners, Handoff(), scoreboard, os.getpid(),
+        settings, identity, listeners, handoff, scoreboard, os.getpid(),
         peers, access_file, label,
     )  # fmt: skip
 

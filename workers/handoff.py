@@ -14,7 +14,9 @@ from typing import NamedTuple, Optional
 
 _INT = struct.Struct("i")
 _ROOM = socket.CMSG_LEN(_INT.size)
-_TIMES = struct.Struct("dd?")
+#: Of what lies in the queue beside each connection: processes that share one have to agree on it.
+FORMAT = "dd?"
+_TIMES = struct.Struct(FORMAT)
 
 
 class Waiting(NamedTuple):
@@ -32,9 +34,23 @@ class Handoff:
 
     def __init__(self) -> None:
         # SEQPACKET: a datagram socket would hold net.unix.max_dgram_qlen (10) connections at most.
-        self._give, self._take = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._keep(*socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+
+    @classmethod
+    def adopt(cls, give: int, take: int) -> Handoff:
+        """The queue of another master, by the descriptors() that it has handed over."""
+        handoff = cls.__new__(cls)
+        handoff._keep(socket.socket(fileno=give), socket.socket(fileno=take))
+        return handoff
+
+    def _keep(self, give: socket.socket, take: socket.socket) -> None:
+        self._give, self._take = give, take
         self._give.setblocking(False)
         self._take.setblocking(False)
+
+    def descriptors(self) -> tuple[int, int]:
+        """Where to put connections in, and where to take them out."""
+        return self._give.fileno(), self._take.fileno()
 
     def fileno(self) -> int:
         """Readable when a connection waits to be taken."""

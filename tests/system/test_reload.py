@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from pathlib import Path
 
 import pytest
 
 from .clients import fcgi_load
 from .pools import Pool, Spawner
-from .processes import PATIENCE, wait_until
+from .processes import wait_until
 from .tracenv import configure
 from .visits import APP, Visit, busy_visit, get
 
@@ -207,21 +206,3 @@ def test_trac_ini_is_watched(spawn: Spawner, own_env: Path) -> None:
     pool.wait_for_line("reloaded: generation 2")
     assert Visit(pool, "/about").status() == 404
     assert pool.stop() == 0
-
-
-def test_systemd_hears_of_it(spawn: Spawner, tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.settimeout(PATIENCE)
-        manager.bind(str(tmp_path / "notify"))
-
-        def told() -> dict[str, str]:
-            text = manager.recv(4096).decode()
-            return dict(line.split("=", 1) for line in text.splitlines())
-
-        pool = spawn("-n", 2, *APP, env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
-        assert told() == {"READY": "1", "STATUS": "serving with 2 workers"}
-        reload(pool)
-        assert told().keys() == {"RELOADING", "MONOTONIC_USEC"}
-        assert told() == {"READY": "1", "STATUS": "reloaded"}
-        assert pool.stop() == 0
-        assert told() == {"STOPPING": "1"}

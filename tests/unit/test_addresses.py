@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 
 import pytest
 
-from spawner.listeners import Address, parse_address
+from spawner.addresses import Address, address_of, parse_address
 
 
 @pytest.mark.parametrize(
@@ -80,3 +81,13 @@ def test_the_length_of_a_name_is_counted_in_bytes() -> None:
     for name in ("/" + "x" * 107, "@" + "x" * 108, "/" + "ü" * 54):
         with pytest.raises(ValueError, match=r"\d+ bytes is too long .* 107 is the limit"):
             parse_address(name)
+
+
+def test_addresses_of_inherited_sockets() -> None:
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(f"\0trac-test-{os.getpid()}")
+        assert str(address_of(one)) == f"unix:@trac-test-{os.getpid()}"
+        assert parse_address(str(address_of(one))) == address_of(one)
+    with socket.socket(socket.AF_INET6) as one:
+        one.bind(("::1", 0))
+        assert str(address_of(one)) == f"[::1]:{one.getsockname()[1]}"

@@ -151,7 +151,7 @@ def test_who_looks_at_a_name_need_not_know_who_gave_it(
     assert one_line(capsys) == "TRAC_SPAWN_USER: there is no user 'no-such-user'"
 
 
-def failing_start(configuration: Configuration) -> int:
+def failing_start(configuration: Configuration, predecessor: object) -> int:
     raise BootError("it\ndoes not load", os.EX_CONFIG, traceback="Traceback: its own\n")
 
 

@@ -48,8 +48,7 @@ def test_every_exit_status_is_there() -> None:
     names = set(re.findall(r"\bos\.(EX_[A-Z]+)", code()))
     assert {"EX_USAGE", "EX_CONFIG"} < names
     # wire.py speaks for both ends of the control socket; this one is for trac-spawnctl.
-    # EX_OSFILE is for sockets that systemd hands over, which no command asks for yet.
-    names -= {"EX_PROTOCOL", "EX_OSFILE"}
+    names -= {"EX_PROTOCOL"}
     described = {int(number) for number in re.findall(r"^\.It (\d+)$", section("EXIT STATUS"), re.M)}
     assert {getattr(os, name) for name in names} <= described
 
