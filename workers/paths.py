@@ -5,9 +5,9 @@ slashes merged, "/A/../B" as "/B". REQUEST_URI has what the visitor asked for. P
 of PEP 3333: decoded once, a character a byte (latin-1).
 
 To take REQUEST_URI at its word has a danger. A web server that protects /trac/secret does so by the
-path as it has resolved it, and lets "/trac/secret/x/../../public" pass as "/trac/public". So a path
-whose dot segments reach up to the names that such rules are made of is never preferred to what the
-web server has decided on.
+path as it has resolved it, and lets "/trac/secret/x/../../public" pass as "/trac/public", or by the
+path that it has not decoded, and lets "/trac/secret%2Fx" pass. So where the two differ in the names
+that such rules are made of, what the web server has decided on counts.
 """
 
 from __future__ import annotations
@@ -54,13 +54,25 @@ def split_at(params: Mapping[str, str], script_name: str, depth: int) -> Optiona
     (the web server has rewritten it) or must not be relied on. ``depth`` is how many names below
     ``script_name`` a web server may have rules for. None when the request is for another place.
     """
-    decided = params.get("SCRIPT_NAME", "") + params.get("PATH_INFO", "")
-    for path in (requested_path(params.get("REQUEST_URI", "")), decided):
-        if path is not None and not _strays(path, script_name.count("/") + depth):
-            below = _below(path, script_name)
-            if below is not None:
-                return script_name, below or ("" if script_name else "/")
-    return None
+    path_info = params.get("PATH_INFO", "")
+    whole = params.get("SCRIPT_NAME", "") + path_info
+    asked = _place(requested_path(params.get("REQUEST_URI", "")), script_name, depth)
+    decided = _place(whole, script_name, depth)
+    if asked is None or decided is not None and _names(asked)[:depth] not in (
+        _names(decided)[:depth],
+        _names(path_info)[:depth],  # below a program that has a name of its own in the web server
+    ):
+        asked = decided
+    if asked is None and (script_name or whole):
+        return None
+    return script_name, asked or ("" if script_name else "/")
+
+
+def _place(path: Optional[str], script_name: str, depth: int) -> Optional[str]:
+    """The part of ``path`` below ``script_name``; None when there is none to rely on."""
+    if not path or _strays(path, script_name.count("/") + depth):
+        return None
+    return _below(path, script_name)
 
 
 def spelled(params: Mapping[str, str], depth: int) -> Optional[str]:
@@ -96,8 +108,11 @@ def _strays(path: str, depth: int) -> bool:
     """Whether dot segments matter to the first ``depth`` names of a path."""
     if "/." not in path:
         return False
-    names = [name for name in path.split("/") if name]
-    return names[:depth] != _resolve(path)[0][:depth]
+    return _names(path)[:depth] != _resolve(path)[0][:depth]
+
+
+def _names(path: str) -> list[str]:
+    return [name for name in path.split("/") if name]
 
 
 def _resolve(path: str) -> tuple[list[str], bool]:

@@ -32,6 +32,9 @@ class Rules:
             spelled = paths.spelled(environ, self.depth)
             if spelled is not None:
                 environ["PATH_INFO"] = spelled
+            if environ.get("SCRIPT_NAME", "").startswith("//"):
+                # As links, "//trac/wiki" would lead to a host of that name. Caddy and HAProxy let it pass.
+                environ["SCRIPT_NAME"] = "/" + environ["SCRIPT_NAME"].lstrip("/")
             return
         found = paths.split_at(environ, self.script_name, self.depth)
         if found is None:

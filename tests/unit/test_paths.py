@@ -93,7 +93,11 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
 def test_what_the_web_server_made_of_it_does_not_matter(shape: tuple[str, str]) -> None:
     assert split_at(params("/trac/wiki/A?q", *shape), "/trac", 1) == ("/trac", "/wiki/A")
-    assert split_at(params("/trac/wiki/A?q", *shape), "", 1) == ("", "/trac/wiki/A")
+
+
+def test_at_the_root_too() -> None:
+    for shape in [("", "/wiki/A"), ("/wiki/A", ""), ("/wiki", "/A"), ("", ""), ("/trac.fcgi", "/wiki/A")]:
+        assert split_at(params("/wiki/A?q", *shape), "", 1) == ("", "/wiki/A")
 
 
 @pytest.mark.parametrize(
@@ -121,12 +125,27 @@ def test_the_root_has_a_path() -> None:
     assert split_at(params("/"), "", 1) == ("", "/")
     assert split_at(params("*"), "", 1) == ("", "/")
     assert split_at(params("//wiki"), "", 1) == ("", "//wiki")
+    assert split_at(params("/?q", "", "/"), "", 1) == ("", "/")
 
 
 @pytest.mark.parametrize("uri", [None, "", "*", "/t/1", "relative"])
 def test_a_path_that_is_missing_or_rewritten_is_what_the_web_server_says(uri: Optional[str]) -> None:
     assert split_at(params(uri, "/trac", "/ticket/1"), "/trac", 1) == ("/trac", "/ticket/1")
     assert split_at(params(uri, "/trac/ticket/1"), "/trac", 1) == ("/trac", "/ticket/1")
+
+
+@pytest.mark.parametrize(
+    "uri, decided",
+    [
+        # Apache with "AllowEncodedSlashes NoDecode", whose rules are about names with "%2F" in them.
+        ("/trac/admin%2Fgeneral", "/admin%2Fgeneral"),
+        # Rewritten below the place.
+        ("/trac/t/1", "/ticket/1"),
+    ],
+)
+def test_the_first_name_is_what_the_web_server_says(uri: str, decided: str) -> None:
+    assert split_at(params(uri, "/trac", decided), "/trac", 1) == ("/trac", decided)
+    assert split_at(params(uri, f"/trac{decided}"), "/trac", 1) == ("/trac", decided)
 
 
 @pytest.mark.parametrize("uri", ["/", "/tracs", "/Trac/wiki", "/other?/trac/", "*", "", "/trac.fcgi/wiki"])

@@ -25,6 +25,11 @@ def test_nothing_is_changed_without_need() -> None:
         assert applied(rules, **environ) == environ
 
 
+def test_links_do_not_lead_to_another_host() -> None:
+    environ = applied(Rules(), REQUEST_URI="//evil/wiki", SCRIPT_NAME="//evil", PATH_INFO="/wiki")
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/evil", "/wiki")
+
+
 @pytest.mark.parametrize(
     "sent, login", [("jo\xc3\xa9", "jo\xe9"), ("jo\xe9", "jo\xe9"), ("\xe6\x9d\xb1", "\u6771"), ("", "")]
 )
