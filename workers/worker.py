@@ -48,6 +48,8 @@ DESCRIPTORS_PER_CONNECTION = 3
 #: A request that takes longer than this has kept the worker from reading others, whose deadlines
 #: are then moved.
 SHORT_REQUEST = 1.0
+#: For so long (seconds) after an answer, the process title goes on naming its request.
+STILL_BUSY = 0.05
 #: A web server that has connected sends its request at once; this is a generous time (seconds).
 PROMPT = 5.0
 #: A connection is new for so long, and its request still to be expected at any moment: a leaving
@@ -154,8 +156,9 @@ class Worker:
 
     def _wait(self) -> None:
         if not self._titled_idle:
-            # The title costs a system call: under load the next request is there already.
-            if self._selector.dispatch(0):
+            # The title costs a system call, and under load the next request is soon there.
+            patience = self._patience()
+            if self._selector.dispatch(STILL_BUSY if patience is None else min(patience, STILL_BUSY)):
                 return
             self._entitle("leaving" if self._leaving else "idle")
             self._titled_idle = True
