@@ -90,9 +90,9 @@ def check_places(settings: Settings) -> None:
         if directory is not None and (name == "chroot" or settings.chroot is None):
             with _explained(settings, name, directory):
                 os.listdir(directory)
-    for name in ("pidfile", "log_file", "slow_log", "control"):
+    for name in ("pidfile", "log_file", "slow_log", "access_log", "control"):
         path = getattr(settings, name)
-        if path is None:
+        if path in (None, "syslog", "-"):
             continue
         if os.path.isdir(path):
             raise _wrong(settings, name, f"{path} is a directory", os.EX_CANTCREAT)

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Callable, NoReturn, Optional
 
+from spawner.capture import Capture
 from spawner.pool import WorkerState
 from workers.channel import Channel
 from workers.errors import BootError
@@ -110,6 +111,8 @@ class WorkerHandle:
     drains: bool = False
     #: A file in memory to which it writes its stack when told to; None when it never is.
     stacks: Optional[int] = None
+    #: What it writes to standard output; None when nobody listens.
+    output: Optional[Capture] = None
     #: Since when a signal such as SIGSTOP keeps it from running; None while it runs.
     stopped: Optional[float] = None
     #: Why it cannot start, in its own words or ours.
@@ -137,6 +140,15 @@ class WorkerHandle:
 
     def tell(self, command: str) -> None:
         self.channel.send({"command": command})
+
+    def close_files(self) -> None:
+        """It is gone, or was never born."""
+        if self.stacks is not None:
+            os.close(self.stacks)
+            self.stacks = None
+        if self.output is not None:
+            self.output.close()
+            self.output = None
 
     def signal(self, number: int) -> None:
         if self.pid is not None:

@@ -11,7 +11,7 @@ from spawner.overdue import stacks_wanted
 from spawner.switchboard import Switchboard
 from spawner.template import run_template, run_worker
 from spawner.workplace import Workplace
-from workers.channel import Channel
+from workers.channel import Channel, Message
 
 
 class Generation:
@@ -67,6 +67,8 @@ class Generation:
         worker = WorkerHandle(
             number, self.number, ours, slot, label=self.workplace.label, stacks=stacks
         )
+        if self.workplace.settings.capture_output:
+            worker.output = self._switchboard.capture(worker.describe)
         if self.without_template:
             worker.pid = self._spawn_directly(worker, theirs)
         elif not self._order(worker, theirs):
@@ -76,23 +78,30 @@ class Generation:
 
     def _order(self, worker: WorkerHandle, theirs: Channel) -> bool:
         assert self.template is not None
-        order = {"command": "spawn", "number": worker.number, "generation": self.number}
-        stacks = [] if worker.stacks is None else [worker.stacks]
-        sent = self.template.channel.send(order, [theirs.fileno(), *stacks])
+        order: Message = {"command": "spawn", "number": worker.number, "generation": self.number}
+        given = {"channel": theirs.fileno(), **_extras(worker)}
+        order["given"] = list(given)
+        sent = self.template.channel.send(order, list(given.values()))
         theirs.close()
+        if worker.output is not None:
+            worker.output.given()
         if not sent:
             # The template has ended, which SIGCHLD tells, or it has a queue of orders to work off.
             worker.channel.close()
-            for descriptor in stacks:
-                os.close(descriptor)
+            worker.close_files()
         return sent
 
     def _spawn_directly(self, worker: WorkerHandle, theirs: Channel) -> int:
         def body() -> None:
             self._enter_child(worker.channel)
-            run_worker(self.workplace, worker.number, self.number, theirs, worker.stacks)
+            run_worker(self.workplace, worker.number, self.number, theirs, extras)
 
-        return self._fork(body, worker.channel, theirs)
+        extras = _extras(worker)
+        try:
+            return self._fork(body, worker.channel, theirs)
+        finally:
+            if worker.output is not None:
+                worker.output.given()
 
     def _enter_child(self, ours: Channel) -> None:
         self._in_child(self.workplace)
@@ -106,3 +115,10 @@ class Generation:
             raise
         finally:
             theirs.close()
+
+
+def _extras(worker: WorkerHandle) -> dict[str, int]:
+    """Files that a worker is given, by their use."""
+    output = None if worker.output is None else worker.output.writing
+    found = {"stacks": worker.stacks, "output": output}
+    return {name: descriptor for name, descriptor in found.items() if descriptor is not None}

@@ -29,6 +29,8 @@ RUNNING = "Running"
 GROUPS = (LISTENING, APPLICATION, WORKERS, REQUESTS, MONITORING, PRIVILEGES, RUNNING)
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+LOG_FORMATS = ("text", "json")
+ERROR_TARGETS = ("web-server", "log", "both")
 PROCESS_MANAGERS = ("static", "dynamic", "ondemand")  # php-fpm's words
 DEFAULT_POOL = "trac"
 
@@ -332,9 +334,23 @@ class Settings:
         help="Write the process id here.",
     )  # fmt: skip
     log_file: Optional[str] = _setting(
-        RUNNING, scope=Scope.MASTER, parse=values.path, metavar="FILE",
+        RUNNING, scope=Scope.MASTER, parse=values.log_target, metavar="FILE",
         default_text="standard error, or syslog with -D",
-        help="Log to this file; USR1 reopens it.",
+        help="Log to this file, to syslog, or with - to standard error; USR1 reopens it.",
+    )  # fmt: skip
+    log_format: str = _setting(
+        RUNNING, default="text", parse=values.one_of(*LOG_FORMATS), metavar="FORMAT",
+        scope=Scope.MASTER, choices=LOG_FORMATS,
+        help="Lines of the log: text, or json, an object a line.",
+    )  # fmt: skip
+    capture_output: bool = _switch(
+        RUNNING, help="Log what workers write to standard output and error, with who said it.",
+    )  # fmt: skip
+    wsgi_errors: str = _setting(
+        RUNNING, default="web-server", parse=values.one_of(*ERROR_TARGETS), metavar="WHERE",
+        choices=ERROR_TARGETS,
+        help="Where what the application writes to wsgi.errors goes: to the web server's error log, "
+        "to this program's log, or both.",
     )  # fmt: skip
     log_level: str = _setting(
         RUNNING, default="info", parse=values.one_of(*LOG_LEVELS), metavar="LEVEL",

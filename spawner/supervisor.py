@@ -255,6 +255,8 @@ class Supervisor:
         for worker in self._workers.values():
             if worker.stacks is not None:
                 os.close(worker.stacks)
+            if worker.output is not None:
+                worker.output.forget()
         access = self.workplace.access
         if access is not None and (workplace is None or access is not workplace.access):
             access.close()
@@ -357,9 +359,7 @@ class Supervisor:
     def _forget(self, worker: WorkerHandle) -> None:
         del self._workers[worker.number]
         self._limits.forget(worker)
-        if worker.stacks is not None:
-            os.close(worker.stacks)
-            worker.stacks = None
+        worker.close_files()
 
     def _template_ended(self, template: TemplateHandle, status: int) -> None:
         self._switchboard.hang_up(template.channel)

@@ -6,6 +6,7 @@ import os
 import selectors
 from typing import Callable, Iterator, Optional
 
+from spawner.capture import Capture
 from workers.channel import Channel, Message
 
 
@@ -21,6 +22,10 @@ class Switchboard:
         channel.socket.setblocking(False)
         self._selector.register(channel, selectors.EVENT_READ, hear)
         self._channels.add(channel)
+
+    def capture(self, describe: Callable[[], str]) -> Capture:
+        """A pipe for what a child says in its own words."""
+        return Capture(self._selector, describe)
 
     def hang_up(self, channel: Channel) -> None:
         """Close our end. Does nothing for one that is closed already."""

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import site
-from typing import NoReturn, Optional
+from typing import Mapping, NoReturn
 
 from setproctitle import setproctitle
 
@@ -56,15 +56,15 @@ def run_template(workplace: Workplace, generation: int, channel: Channel) -> Non
             log_of_workers = None if file is None else file.writer(workplace.settings)
             take_files(dict(zip(message["files"], descriptors)), log_of_workers)
             continue
-        with Channel.adopt(descriptors[0]) as end:
-            stacks = descriptors[1] if len(descriptors) > 1 else None
-            _fork_worker(workplace, application, message, end, channel, stacks)
-            if stacks is not None:
-                os.close(stacks)
+        extras = dict(zip(message["given"], descriptors))
+        with Channel.adopt(extras.pop("channel")) as end:
+            _fork_worker(workplace, application, message, end, channel, extras)
+        for descriptor in extras.values():
+            os.close(descriptor)
 
 
 def run_worker(
-    workplace: Workplace, number: int, generation: int, channel: Channel, stacks: Optional[int]
+    workplace: Workplace, number: int, generation: int, channel: Channel, extras: Mapping[str, int]
 ) -> None:
     """The body of a worker without a template: it loads the application by itself."""
     setproctitle(f"trac-spawn: {workplace.label}worker {number} gen {generation} loading")
@@ -77,7 +77,7 @@ def run_worker(
     except BootError as error:
         report_failure(channel, error)
     _settle(workplace)
-    workplace.work(application, number, generation, channel, stacks)
+    workplace.work(application, number, generation, channel, extras)
 
 
 def _find_what_is_new() -> None:
@@ -154,7 +154,7 @@ def _fork_worker(
     message: Message,
     end: Channel,
     channel: Channel,
-    stacks: Optional[int],
+    extras: Mapping[str, int],
 ) -> None:
     """Fork a worker whose parent is the master: the child of a child that ends at once.
 
@@ -167,7 +167,7 @@ def _fork_worker(
         channel.close()
         if workplace.wait_for_adoption(parent):
             end.send({"event": "spawned"})
-            workplace.work(application, message["number"], message["generation"], end, stacks)
+            workplace.work(application, message["number"], message["generation"], end, extras)
 
     def between() -> None:
         fork_child(functools.partial(worker, os.getpid()))

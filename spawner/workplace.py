@@ -6,9 +6,9 @@ import os
 import signal
 import time
 from dataclasses import dataclass, replace
-from typing import Optional, Sequence
+from typing import Mapping, Optional, Sequence
 
-from spawner import admission, privileges
+from spawner import admission, logs, privileges
 from spawner.accessfile import AccessFile
 from spawner.inheritance import Inheritance
 from spawner.listeners import Access, Listener, open_listener
@@ -150,10 +150,15 @@ class Workplace:
         number: int,
         generation: int,
         channel: Channel,
-        stacks: Optional[int],
+        extras: Mapping[str, int],
     ) -> None:
-        """Be a worker until told to leave. The calling process is a child of the master."""
+        """Be a worker until told to leave. The calling process is a child of the master.
+
+        ``extras``, which the master may give: where to write "stacks" to, and all "output".
+        """
         prctl.die_with_parent(signal.SIGTERM)
+        if "output" in extras:
+            logs.lead_output_to(extras["output"])
         settings = self.settings
         config = WorkerConfig(
             Ceilings(settings.max_body, settings.receive_timeout, settings.keep_alive_timeout),
@@ -165,10 +170,11 @@ class Workplace:
             ),
             self.peers,
             settings.request_timeout,
-            -1 if stacks is None else stacks,
+            extras.get("stacks", -1),
             self._pages(),
             settings.gc_freezes,
             access_log=None if self.access is None else self.access.writer(settings),
+            wsgi_errors=settings.wsgi_errors,
             pool=settings.name,
             number=number,
         )

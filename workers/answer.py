@@ -18,8 +18,12 @@ PIECE = 16 * MAX_ALIGNED_CONTENT
 class AnswerOutput:
     """An ``Output`` of workers.wsgi."""
 
-    def __init__(self, connection: Connection, request_id: str = "") -> None:
+    def __init__(
+        self, connection: Connection, request_id: str = "", errors_to: str = "web-server"
+    ) -> None:
+        """``errors_to``: "web-server", "log" or "both"."""
         self._connection = connection
+        self._errors_to = errors_to
         self._request_id = request_id
         self._protocol = connection.protocol
         self.started = False
@@ -66,13 +70,15 @@ class AnswerOutput:
         self._abandoned = self.started
 
     def error(self, text: str) -> None:
-        """wsgi.errors: to the web server's error log while the request is open, else to ours."""
-        if self.ended:
+        """wsgi.errors: to the web server's error log, which takes it only while the request is open."""
+        if self.ended or self._errors_to != "web-server":
             log.error("%s", text.rstrip())
+        if self.ended or self._errors_to == "log":
             return
         try:
             # Joined: the records of a very long text would be too many buffers for one write.
             records = self._protocol.stderr(text.encode("utf-8", "backslashreplace"))
             self._connection.send([b"".join(records)])
         except PeerGone:
-            log.error("%s", text.rstrip())
+            if self._errors_to == "web-server":
+                log.error("%s", text.rstrip())

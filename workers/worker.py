@@ -80,6 +80,8 @@ class WorkerConfig:
     pages: Pages = field(default_factory=Pages)
     #: How often the worker may freeze what has gathered on its heap.
     gc_freezes: int = 16
+    #: As in AnswerOutput.
+    wsgi_errors: str = "web-server"
     access_log: Optional[AccessLog] = None
     #: For the access log: the pool's name, and this worker's slot.
     pool: str = ""
@@ -312,7 +314,9 @@ class Worker:
         self._begun = self._ledger.begin(connection.params)
         self._titled_idle = False
         self._entitle(f"busy {connection.describe_request()}")
-        self._output = AnswerOutput(connection, self._ledger.request_id)
+        self._output = AnswerOutput(
+            connection, self._ledger.request_id, self._config.wsgi_errors
+        )
         result = Result(0, 0, False)
         try:
             result = self._call_application(connection, self._output)

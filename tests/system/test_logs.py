@@ -137,3 +137,43 @@ def test_a_full_disk_does_not_stop_the_pool(spawn: Spawner) -> None:
     get(pool, "/echo")
     assert pool.stop() == 0
     assert "Traceback" not in pool.log
+
+
+TALKATIVE = """
+import os, sys
+def application(environ, start_response):
+    print("printed for", environ["PATH_INFO"])
+    print("to stderr for", environ["PATH_INFO"], file=sys.stderr)
+    os.system("echo from a child")
+    environ["wsgi.errors"].write("an error for %s" % environ["PATH_INFO"])
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"said"]
+"""
+
+
+@pytest.mark.parametrize("mode", [[], ["--no-template"]], ids=["template", "no-template"])
+def test_what_workers_print_is_logged_with_who_said_it(
+    spawn: Spawner, tmp_path: Path, mode: list[str]
+) -> None:
+    (tmp_path / "talkative.py").write_text(TALKATIVE)
+    log = tmp_path / "spawn.log"
+    pool = spawn(
+        "-n", 1, "--app", "talkative:application", "--log-file", log, "--capture-output",
+        "--wsgi-errors", "log", *mode, ready=False,
+    )  # fmt: skip
+    wait_until(lambda: log.exists() and "ready: 1 workers" in log.read_text())
+    assert get(pool, "/here") == "said"
+    who = f"worker 1 gen 1 (pid {pool.workers()[0].pid}) says: "
+    for words in ("printed for /here", "to stderr for /here", "from a child"):
+        wait_until(lambda words=words: f"INFO: {who}{words}\n" in log.read_text(), what=words)
+    assert "ERROR: an error for /here (request " in log.read_text()
+    assert pool.stop() == 0
+    assert pool.log == ""
+
+
+def test_the_own_log_of_a_captured_worker_goes_where_it_went(spawn: Spawner, tmp_path: Path) -> None:
+    (tmp_path / "visits.py").write_text(ONE_LINE_A_REQUEST)
+    pool = spawn("-n", 1, "--app", "visits:application", "--capture-output")
+    get(pool, "/there")
+    line = pool.wait_for_line("a visit to /there").string
+    assert "says:" not in line and "(request " in line

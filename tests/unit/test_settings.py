@@ -105,6 +105,7 @@ SAMPLES: Dict[str, Tuple[str, Any]] = {
     "idle_timeout": ("1m", 60.0), "max_surge": ("2", 2), "pool_memory": ("2G", 2 << 30),
     "startup_timeout": ("0", 0.0), "request_timeout": ("5m", 300.0), "kill_after": ("1.5", 1.5),
     "slow_log": ("/slow", "/slow"), "slow_after": ("2", 2.0),
+    "log_format": ("JSON", "json"), "capture_output": ("on", True), "wsgi_errors": ("both", "both"),
     "access_log": ("/a", "/a"), "access_format": ("%R %s", "%R %s"), "access_suppress": ("/p", ("/p",)),
     "status_path": ("/s", "/s"), "status_listen": ("127.0.0.1:9", "127.0.0.1:9"),
     "ping_path": ("/p", "/p"), "ping_response": ("fine", "fine"),
