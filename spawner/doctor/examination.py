@@ -12,14 +12,17 @@ from spawner import asking, cli, verbs
 from spawner.addresses import Address
 from spawner.configuration import Configuration
 from spawner.controlpath import default_control_path
-from spawner.doctor import answering, frontend, limits, sockets
+from spawner.doctor import answering, environment, frontend, interpreter, limits, sockets, wrapper
 from spawner.doctor.account import account_of
-from spawner.doctor.finding import Diagnosis, Finding, Findings, worst
-from spawner.doctor.site import Site, Wish, settings_of_master
+from spawner.doctor.finding import Diagnosis, Finding, Findings, Severity, worst
+from spawner.doctor.site import Site, Wish, environments, settings_of_master
 from spawner.doctor.webservers import likely_user, running_web_servers
 from spawner.settings import Settings
 from spawner.status import Status
 from workers.errors import BootError
+
+#: Each takes half a second; their mistakes are mostly the same.
+MOST_ENVIRONMENTS = 16
 
 
 @dataclass
@@ -88,7 +91,7 @@ def _site(wish: Wish, control: Optional[str], file: Optional[str], options: Sequ
             status = asking.ask(path, "status", {}, verbs.AT_ONCE)
             pools = settings_of_master(asking.ask(path, "config", {}, verbs.AT_ONCE)["settings"])
         except BootError as error:
-            if wish.url is None:
+            if wish.url is None and wish.wrapper is None:
                 raise _nothing_known(error) from error
     servers = running_web_servers()
     given = wish.web_user
@@ -129,7 +132,7 @@ def _status_of(path: Optional[str], pools: Iterable[Settings]) -> Optional[Statu
 def _nothing_known(error: BootError) -> BootError:
     return BootError(
         f"{error}. Without a master, say what to look at: -f FILE, the options of trac-spawn behind "
-        "--, or --url URL",
+        "--, --url URL or --wrapper FILE",
         error.exit_code,
     )
 
@@ -145,8 +148,25 @@ def examine(site: Site) -> Examination:
         for address in site.addresses(pool):
             _look_at_address(examination, address, pool, site)
         examination.look_at(f"{site.named(pool)}limits", limits.examine_limits(pool, site))
+        if pool.app is None:
+            _look_inside(examination, pool, site)
+    if site.wish.wrapper is not None:
+        examination.look_at(site.wish.wrapper, wrapper.examine_wrapper(site.wish.wrapper, site))
     _look_through_the_front(examination, site)
     return examination
+
+
+def _look_inside(examination: Examination, pool: Settings, site: Site) -> None:
+    found = examination.look_at(
+        f"{site.named(pool)}interpreter", interpreter.examine_interpreter(pool, site)
+    )
+    if any(one.severity is Severity.ERROR for one in found):
+        return  # without it no environment opens
+    paths = environments(pool, MOST_ENVIRONMENTS + 1)
+    if len(paths) > MOST_ENVIRONMENTS:
+        examination.left_out.append(f"all but the first {MOST_ENVIRONMENTS} environments")
+    for path in paths[:MOST_ENVIRONMENTS]:
+        examination.look_at(path, environment.examine_environment(path, pool, site))
 
 
 def _look_through_the_front(examination: Examination, site: Site) -> None:

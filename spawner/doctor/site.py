@@ -26,6 +26,9 @@ class Wish:
 
     url: Optional[str] = None
     web_user: Optional[str] = None
+    wrapper: Optional[str] = None
+    wrapper_user: Optional[str] = None
+    docroot: Optional[str] = None
     timeout: float = 10.0
 
 

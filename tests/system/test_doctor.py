@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -149,6 +150,18 @@ class Front:
         return ["-s", self.pool.control, "--web-user", "www-data", "--url", f"{server.url}/trac"]
 
 
+def set_in_ini(env: Path, before: str, after: str) -> None:
+    ini = env / "conf" / "trac.ini"
+    text = ini.read_text()
+    assert before in text
+    ini.write_text(text.replace(before, after))
+
+
+def with_wal(env: Path) -> Path:
+    set_in_ini(env, "sqlite:db/trac.db", "sqlite:db/trac.db?journal_mode=wal")
+    return env
+
+
 @pytest.fixture(scope="module")
 def trac_pool(
     session_dir: Path, pristine_env: Path, _public_code: Path
@@ -156,7 +169,7 @@ def trac_pool(
     """One for all tests that only look at it: starting Trac takes longer than looking."""
     directory = session_dir / "doctor"
     directory.mkdir(mode=0o755)
-    env = tracenv.copy(pristine_env, directory / "env")
+    env = with_wal(tracenv.copy(pristine_env, directory / "env"))
     supervisor = Supervisor(directory)
     spawn = Spawner(supervisor, directory, _public_code)
     yield spawn("-n", 2, "-G", "www-data", "-u", "www-data", "--env", env)
@@ -180,11 +193,11 @@ def stage(spawn_as_root: Spawner, tmp_path: Path) -> Iterator[Stage]:
         one.close()
 
 
-def doctor(directory: Path, *arguments: object) -> Dict[str, Any]:
+def doctor(directory: Path, *arguments: object, **variables: str) -> Dict[str, Any]:
     """The diagnosis; its exit status is that of the worst finding."""
     done = subprocess.run(
         [str(BIN / "trac-spawnctl"), "doctor", "--json", *map(str, arguments)],
-        env=base_environment(directory), cwd=directory, capture_output=True, text=True,
+        env={**base_environment(directory), **variables}, cwd=directory, capture_output=True, text=True,
         timeout=3 * PATIENCE, check=False,
     )  # fmt: skip
     assert done.stderr == ""
@@ -442,6 +455,8 @@ def test_a_sound_directory_of_projects_behind_apache(
     stage: Stage, webservers: WebServers, trac_parent: Path
 ) -> None:
     tracenv.copy(trac_parent, stage.directory / "projects")
+    for name in ("one", "two"):
+        with_wal(stage.directory / "projects" / name)
     pool = stage.pool("-G", "www-data", "--env-parent-dir", stage.directory / "projects",
                       "--script-name", "/trac")  # fmt: skip
     (stage.directory / "htpasswd").write_text("admin:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")
@@ -449,6 +464,123 @@ def test_a_sound_directory_of_projects_behind_apache(
     result = doctor(front.directory, *front.arguments(front.apache()))
     assert result["findings"] == []
     assert result["left_out"] == []
+
+
+# -- mistakes inside -----------------------------------------------------------------------------
+
+
+def older(env: Path) -> None:
+    with contextlib.closing(sqlite3.connect(env / "db" / "trac.db")) as database:
+        database.execute("UPDATE system SET value='20' WHERE name='database_version'")
+        database.commit()
+
+
+def broken_plugin(env: Path) -> None:
+    (env / "plugins" / "broken.py").write_text("import no_such_module\n")
+
+
+def closed_file(env: Path) -> None:
+    (env / "conf" / "trac.ini").chmod(0o600)
+
+
+def closed_database(env: Path) -> None:
+    (env / "db" / "trac.db").chmod(0o600)
+
+
+def closed_log(env: Path) -> None:
+    set_in_ini(env, "log_type = none", "log_type = file")
+    log = env / "log" / "trac.log"
+    log.write_text("")
+    log.chmod(0o600)
+
+
+def closed_log_folder(env: Path) -> None:
+    closed_log(env)
+    (env / "log" / "trac.log").chmod(0o666)
+    (env / "log").chmod(0o755)
+
+
+def without_wal(env: Path) -> None:
+    set_in_ini(env, "?journal_mode=wal", "")
+
+
+def mail(env: Path) -> None:
+    set_in_ini(env, "smtp_enabled = disabled", "smtp_enabled = enabled")
+
+
+@dataclass(frozen=True)
+class InnerFault:
+    """``seed`` spoils an environment that is sound otherwise."""
+
+    seed: Callable[[Path], None]
+    name: str
+    mend: str
+
+
+INNER_FAULTS = [
+    InnerFault(older, "env-upgrade", "trac-admin {env} upgrade && trac-admin {env} wiki upgrade"),
+    InnerFault(broken_plugin, "plugin-broken", "remove it from {env}/plugins"),
+    InnerFault(closed_file, "env-closed", "chown -R www-data:www-data {env}"),
+    InnerFault(closed_database, "env-database", "{env}/conf/trac.ini"),
+    InnerFault(closed_log, "env-log", "chown www-data:www-data {env}/log/trac.log"),
+    InnerFault(closed_log_folder, "env-log-folder", "create 0640 www-data www-data"),
+    InnerFault(without_wal, "env-journal", "database = sqlite:db/trac.db?journal_mode=wal"),
+    InnerFault(mail, "base-url", "base_url = https://example.org/trac"),
+]
+
+
+def inner_arguments(pool: Pool, env: Path) -> Arguments:
+    return ["--web-user", "www-data", "--", "-s", pool.socket, "-u", "www-data", "--env", env]
+
+
+@pytest.mark.parametrize("fault", INNER_FAULTS, ids=lambda fault: fault.seed.__name__)
+def test_a_mistake_inside_is_found(trac_pool: Pool, own_env: Path, fault: InnerFault) -> None:
+    with_wal(own_env)
+    fault.seed(own_env)
+    before = contents(own_env)
+    result = doctor(own_env.parent, *inner_arguments(trac_pool, own_env))
+    assert found(result) == [fault.name], result["findings"]
+    (finding,) = result["findings"]
+    assert fault.mend.format(env=own_env) in finding["mend"]
+    assert contents(own_env) == before
+
+
+def contents(env: Path) -> Dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in env.rglob("*") if path.is_file()}
+
+
+def test_a_python_without_pkg_resources(trac_pool: Pool, own_env: Path) -> None:
+    (own_env.parent / "pkg_resources.py").write_text("raise ImportError('there is none')\n")
+    arguments = inner_arguments(trac_pool, with_wal(own_env))
+    path = f"{own_env.parent}:{base_environment(own_env.parent)['PYTHONPATH']}"
+    result = doctor(own_env.parent, *arguments, PYTHONPATH=path)
+    assert found(result) == ["interpreter-pkg-resources"]
+    assert result["findings"][0]["mend"].endswith("-m pip install 'setuptools<81'")
+
+
+def test_another_base_url(front: Front, own_env: Path) -> None:
+    arguments = inner_arguments(front.pool, with_wal(own_env))
+    url = f"{front.nginx().url}/trac"
+    result = doctor(front.directory, "--url", url, *arguments, "--base-url", "http://other.example.org/")
+    assert found(result) == ["base-url"]
+    assert result["findings"][0]["mend"].endswith(f"base_url = {url}")
+
+
+def test_a_wrapper_of_the_wrong_owner(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    folder = tmp_path / "www" / "trac"
+    folder.mkdir(parents=True)
+    wrapper = folder / "trac.fcgi"
+    wrapper.write_text("#!/bin/sh\nTRAC_ENV=/srv/trac exec trac.fcgi\n")
+    wrapper.chmod(0o755)
+    arguments = ["--wrapper", wrapper, "--wrapper-user", "12345:12346", "--docroot", tmp_path / "www",
+                 "-s", tmp_path / "no.ctl"]  # fmt: skip
+    result = doctor(tmp_path, *arguments)
+    assert found(result) == ["wrapper-owner", "wrapper-owner"]
+    assert result["findings"][1]["mend"] == f"chown 12345:12346 {wrapper}"
+    os.chown(wrapper, 12345, 12346)
+    os.chown(folder, 12345, 12346)
+    assert found(doctor(tmp_path, *arguments)) == []
 
 
 # -- no mistakes ---------------------------------------------------------------------------------

@@ -1,0 +1,156 @@
+"""A Trac environment: whether it opens, its plugins, database, log and address."""
+
+from __future__ import annotations
+
+from typing import Optional
+from urllib.parse import urlsplit
+
+from spawner.doctor import filesystem, inside
+from spawner.doctor.account import Account
+from spawner.doctor.apart import Failed
+from spawner.doctor.finding import Finding, Findings, advice, error, warning
+from spawner.doctor.resident import as_worker
+from spawner.doctor.site import Site, pool_user
+from spawner.settings import Settings
+
+BROKEN = "Trac does not start: visitors see an error on every page."
+
+
+def examine_environment(path: str, pool: Settings, site: Site) -> Findings:
+    """Raises PermissionError when we may not look as the user of the pool."""
+    account = pool_user(pool)
+    try:
+        facts: inside.Facts = as_worker(pool, lambda: inside.facts(path))
+    except Failed as failure:
+        yield _unreadable(path, account, failure)
+        return
+    network = None if pool.chroot else filesystem.network_kind(facts["database_file"] or path)
+    yield from judge_database(path, facts, network)
+    yield from judge_log(path, facts, account)
+    yield from judge_plugins(path, facts)
+    url = site.wish.url
+    if url is not None and pool.env_parent_dir is not None:
+        url = None  # of the directory, or of one of its environments: nobody can tell
+    yield from judge_base_url(path, pool.base_url or facts["base_url"], facts["sends_mail"], url)
+
+
+def _unreadable(path: str, account: Account, failure: Failed) -> Finding:
+    if failure.kind == "PermissionError" or "permission" in str(failure).lower():
+        mend = f"chown -R {account.name}:{account.group} {path}"
+    else:
+        mend = f"trac-admin {path} help shows whether Trac can open it; as the user {account.name}"
+    what = f"the user {account.name} cannot open the environment {path}: {failure}"
+    return error("env-closed", what, BROKEN, mend)
+
+
+# -- database ------------------------------------------------------------------------------------
+
+
+def judge_database(path: str, facts: inside.Facts, network: Optional[str]) -> Findings:
+    if facts["database_error"]:
+        yield error(
+            "env-database",
+            f"{path}: {facts['database_error']}",
+            BROKEN,
+            f"[trac] database in {path}/conf/trac.ini must name a database that the user of the pool may "
+            "write to, as well as the folder it is in",
+        )
+        return
+    if facts["needs_upgrade"]:
+        yield error(
+            "env-upgrade",
+            f"{path} is of an older Trac than {facts['trac']}, or of an older plugin",
+            BROKEN,
+            f"trac-admin {path} upgrade && trac-admin {path} wiki upgrade && trac-spawnctl reload",
+        )
+    mode = facts["journal_mode"]
+    if mode is None:
+        return
+    if network is not None:
+        fatal = mode == "wal"
+        yield (error if fatal else warning)(
+            "env-network",
+            f"the SQLite database {facts['database_file']} is on a network file system ({network})",
+            "Its journal (WAL) needs memory that all processes share, which there is not: it will be "
+            "damaged." if fatal else "Locks are slow there, and with some servers they do not hold at all.",
+            "move the environment to a local disk, or its database to PostgreSQL",
+        )
+    elif mode != "wal":
+        yield advice(
+            "env-journal",
+            f"the SQLite database of {path} is in journal mode {mode}",
+            "Readers wait for each writer; with WAL they do not.",
+            f"in {path}/conf/trac.ini:\n[trac]\ndatabase = {_with_wal(facts['database'])}",
+        )
+
+
+def _with_wal(database: str) -> str:
+    separator = "&" if "?" in database else "?"
+    return f"{database}{separator}journal_mode=wal"
+
+
+# -- log -----------------------------------------------------------------------------------------
+
+
+def judge_log(path: str, facts: inside.Facts, account: Account) -> Findings:
+    file = facts["log_file"]
+    if file is None:
+        return
+    if not facts["log_writable"]:
+        yield error(
+            "env-log",
+            f"the user {account.name} cannot write to {file}, the log of {path}",
+            BROKEN,
+            f"chown {account.name}:{account.group} {file} and the folder that it is in",
+        )
+    elif not facts["log_makeable"]:
+        yield advice(
+            "env-log-folder",
+            f"the user {account.name} can write to {file}, and not make it anew",
+            "After logrotate has moved it, trac-spawn cannot open it again, unless logrotate makes it.",
+            f"in the file for logrotate: create 0640 {account.name} {account.group}",
+        )
+
+
+# -- plugins and address -------------------------------------------------------------------------
+
+
+def judge_plugins(path: str, facts: inside.Facts) -> Findings:
+    for message in facts["plugins"]:
+        yield warning(
+            "plugin-broken",
+            f"{path}: a plugin is not loaded: {message}",
+            "Trac starts without it, and what it does is missing.",
+            f"install what it lacks, mend it, or remove it from {path}/plugins; then trac-spawnctl reload",
+        )
+
+
+def judge_base_url(path: str, base_url: str, sends_mail: bool, url: Optional[str]) -> Findings:
+    if not base_url:
+        if sends_mail:
+            yield warning(
+                "base-url",
+                f"{path} sends mail, and [trac] base_url is not set",
+                "The links in its mails lead where the first visitor of a worker came in, be it an address "
+                "that only works inside.",
+                f"in {path}/conf/trac.ini:\n[trac]\nbase_url = {url or 'https://example.org/trac'}",
+            )
+        return
+    if url is not None and not same_place(base_url, url):
+        yield warning(
+            "base-url",
+            f"[trac] base_url of {path} is {base_url}, and visitors use {url}",
+            "The links in mails and feeds lead to the former.",
+            f"in {path}/conf/trac.ini:\n[trac]\nbase_url = {url.rstrip('/')}",
+        )
+
+
+def same_place(one: str, other: str) -> bool:
+    """Whether two URLs differ in nothing but a slash at the end and a port that goes without saying."""
+
+    def place(url: str) -> tuple[str, Optional[str], Optional[int], str]:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        return parts.scheme, parts.hostname, port, parts.path.rstrip("/")
+
+    return place(one) == place(other)
