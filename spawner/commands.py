@@ -33,7 +33,8 @@ from workers.errors import BootError
 from workers.recycling import private_memory, resident_memory
 
 if TYPE_CHECKING:
-    from spawner.master import Master, Outcome
+    from spawner.master import Master
+    from spawner.reload import Outcome
 
 
 class UnknownPool(BootError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import functools
 import logging
 import os
 import selectors
@@ -28,11 +27,12 @@ from spawner.inheritance import Inheritance
 from spawner.lifecycle import Action, Event, Lifecycle, State
 from spawner.listeners import Listener
 from spawner.predecessor import Predecessor
+from spawner.reload import Outcome, Reload
 from spawner.sampler import Sampler
 from spawner.settings import Settings
-from spawner.supervisor import KILL_AFTER, Reloaded, Supervisor
+from spawner.supervisor import KILL_AFTER, Supervisor
 from spawner.upgrade import Program, Upgrade, Upgraded
-from spawner.watch import Watcher
+from spawner.watchers import Watchers
 from spawner.workplace import SCOREBOARD_SLOTS, Workplace, open_workplace
 from workers import prctl
 from workers.channel import Channel
@@ -54,9 +54,6 @@ _EVENTS = {
     signal.SIGWINCH: Event.PAUSE,
     signal.SIGUSR2: Event.UPGRADE,
 }
-
-#: What became of reloading each pool, by name; None for success.
-Outcome = dict[str, Optional[BootError]]
 
 
 @dataclass
@@ -132,17 +129,16 @@ class Master:
         self.pools: dict[str, Supervisor] = {}
         #: Pools that a reload has removed, until their last worker has left.
         self._removed: list[Supervisor] = []
-        #: Of the pools with --watch, by name.
-        self._watchers: dict[str, Watcher] = {}
+        self.watchers = Watchers()
         self.systemd = systemd.Notifier.from_environment()
         self._commands = Commands(self)
-        self._helper = Helper(self._selector, self._be_status_process)
+        self.helper = Helper(self._selector, self._be_status_process)
         self._sampler = Sampler(
             self._all_pools,
-            lambda: self._helper.wanted,
-            lambda: self._helper.news.write(self._commands.news()),
+            lambda: self.helper.wanted,
+            lambda: self.helper.news.write(self._commands.news()),
         )
-        self._store = activation.Store(self.systemd)
+        self.store = activation.Store(self.systemd)
         #: While a new program is on its way to take this one's place.
         self.upgrading: Optional[Upgrade] = None
         self._failure: Optional[BootError] = None
@@ -154,16 +150,16 @@ class Master:
         """The loop, until all has been stopped. Raises BootError when no pool can start."""
         if self.predecessor is None:
             self.open_pidfile()
-        self._store.take_note(self.inheritance.listeners.values())
+        self.store.take_note(self.inheritance.listeners.values())
         for settings in self.configuration.pools:
-            self._add_pool(settings)
+            self.add_pool(settings)
         self._open_control()
         self._entitle()
         self._watch_signals()
         if self.predecessor is not None:
             self.predecessor.watch(self, self._selector)
         prctl.become_subreaper()
-        self._helper.configure(self.configuration, self.inheritance)
+        self.helper.configure(self.configuration, self.inheritance)
         log.info("listening on %s", ", ".join(self._addresses()))
         while self._lifecycle.state is not State.STOPPED:
             for pool in self._all_pools():
@@ -189,7 +185,7 @@ class Master:
             self.control.close()
         for pool in self._all_pools():
             pool.close_listeners()
-        self._helper.close()
+        self.helper.close()
         self.inheritance.close()
         if self.pidfile is not None:
             self.pidfile.close()
@@ -235,27 +231,31 @@ class Master:
     def _all_pools(self) -> list[Supervisor]:
         return [*self.pools.values(), *self._removed]
 
-    def _add_pool(self, settings: Settings) -> None:
-        self._watch(settings)
-        workplace = open_workplace(settings, self._label(settings), self.inheritance)
+    def add_pool(self, settings: Settings) -> None:
+        """Raises BootError."""
+        self.watchers.watch(settings)
+        workplace = self.open_workplace(settings)
         self.pools[settings.name] = Supervisor(
             workplace, self._selector, self._pool_happens, self._in_child
         )
 
-    def _watch(self, settings: Settings) -> None:
-        """Before the application is loaded: what changes while it loads is a change."""
-        before = self._watchers.pop(settings.name, None)
-        if settings.watch:
-            from spawner import watchlist  # only who watches pays for what it imports
+    def drop_pools(self, kept: set[str]) -> None:
+        """End every pool whose name is not in ``kept``."""
+        removed = [self.pools.pop(name) for name in list(self.pools) if name not in kept]
+        self.store.update(self.listeners())
+        for pool in removed:
+            log.info("the pool %s is no longer wanted", pool.workplace.settings.name)
+            self.watchers.forget(pool.workplace.settings.name)
+            self._removed.append(pool)
+            pool.drain()
 
-            self._watchers[settings.name] = watcher = watchlist.watcher(settings)
-            if before is not None:
-                watcher.follow(before)
+    def open_workplace(self, settings: Settings, before: Optional[Workplace] = None) -> Workplace:
+        """Raises BootError, and then nothing has been opened."""
+        return open_workplace(settings, self._label(settings), self.inheritance, before)
 
     def _look_for_changes(self) -> None:
-        for name, watcher in list(self._watchers.items()):
-            changed = watcher.changed()
-            if changed and self._lifecycle.state is State.RUNNING:
+        for name, changed in self.watchers.changes():
+            if self._lifecycle.state is State.RUNNING:
                 more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
                 log.info("changed: %s%s", ", ".join(changed[:3]), more)
                 self.reload(name)
@@ -267,7 +267,7 @@ class Master:
         """Seconds to the nearest deadline; None to wait for an event alone."""
         if self._lifecycle.state is State.STOPPED:
             return 0.0
-        deadlines = [one.next_deadline() for one in (*self._timed(), *self._watchers.values())]
+        deadlines = [one.next_deadline() for one in (*self._timed(), self.watchers)]
         deadline = min(self._timeout, *deadlines)
         if deadline == float("inf"):
             return None
@@ -276,7 +276,7 @@ class Master:
     def _timed(self) -> list[Union[Supervisor, Control, systemd.Notifier, Sampler, Helper, Upgrade]]:
         """Whoever has deadlines of its own."""
         others = [one for one in (self.control, self.upgrading) if one is not None]
-        return [*self._all_pools(), self.systemd, self._sampler, self._helper, *others]
+        return [*self._all_pools(), self.systemd, self._sampler, self.helper, *others]
 
     def _check_clock(self) -> None:
         for one in self._timed():
@@ -293,7 +293,7 @@ class Master:
                     pool.child_stopped(pid, os.WIFSTOPPED(status))
             elif self.upgrading is not None and self.upgrading.child_ended(pid, status):
                 pass
-            elif not self._helper.child_ended(pid, status) and not any(
+            elif not self.helper.child_ended(pid, status) and not any(
                 pool.child_ended(pid, status) for pool in self._all_pools()
             ):
                 # As PID 1, or as a subreaper, one inherits the children of others.
@@ -357,7 +357,7 @@ class Master:
         log.info("ready: %d workers", ready)
         if self.predecessor is None:
             self.inheritance.close()
-        self._store.update(self.listeners())
+        self.store.update(self.listeners())
         self.systemd.ready(f"serving with {ready} workers")
         if self.predecessor is not None:
             self.predecessor.ready([str(listener.asked) for listener in self.all_listeners()])
@@ -420,90 +420,17 @@ class Master:
         logs.reopen()
         for pool in self._all_pools():
             pool.reopen()
-        self._helper.reopen()
+        self.helper.reopen()
         log.info("log files opened again")
-
-    # -- reload ----------------------------------------------------------------------------------
 
     def reload(self, only: str = "", done: Callable[[Outcome], None] = lambda outcome: None) -> None:
         """Read the configuration again and load every pool anew, or ``only`` that one.
 
         What cannot be read or loaded changes nothing. ``done`` gets what became of each pool, once
-        all is decided, and raises no error. Raises BootError for a configuration that is wrong.
+        all is decided, and raises no error.
         """
-        self.systemd.reloading()
-        try:
-            fresh = self.configuration.reload()
-            fresh.check()
-        except BootError as error:
-            log.error("reload failed, nothing is changed: %s", error)
-            self.systemd.ready(f"reload failed: {error}")
-            done({"": error})
-            return
-        self.configuration = fresh
-        log.setLevel(fresh.master.log_level.upper())
-        wanted = [pool for pool in fresh.pools if only in ("", pool.name)]
-        outcome: Outcome = {}
-
-        def one_done(name: str, failure: Optional[BootError]) -> None:
-            outcome[name] = failure
-            self._store.update(self.listeners())
-            if len(outcome) == len(wanted):
-                failed = [str(failure) for failure in outcome.values() if failure]
-                self.systemd.ready(f"reload failed: {failed[0]}" if failed else "reloaded")
-                done(outcome)
-
-        if not only:
-            self._remove_pools({pool.name for pool in fresh.pools})
-        for settings in wanted:
-            self._reload_pool(settings, one_done)
-        try:
-            self._helper.configure(fresh, self.inheritance)
-        except BootError as error:
-            log.error("the status is shown as before: %s", error)
+        Reload(self, only, done).begin()
         self._entitle()
-
-    def _remove_pools(self, kept: set[str]) -> None:
-        removed = [self.pools.pop(name) for name in list(self.pools) if name not in kept]
-        self._store.update(self.listeners())
-        for pool in removed:
-            name = pool.workplace.settings.name
-            log.info("the pool %s is no longer wanted", name)
-            self._watchers.pop(name, None)
-            self._removed.append(pool)
-            pool.drain()
-
-    def _reload_pool(
-        self, settings: Settings, done: Callable[[str, Optional[BootError]], None]
-    ) -> None:
-        name = settings.name
-        pool = self.pools.get(name)
-        loaded: Reloaded = functools.partial(done, name)
-        try:
-            if pool is None:
-                self._add_pool(settings)
-                loaded(None)
-            else:
-                loaded = self._watch_reload(settings, loaded)
-                workplace = open_workplace(
-                    settings, self._label(settings), self.inheritance, pool.workplace
-                )
-                pool.reload(workplace, loaded)
-        except BootError as error:
-            log.error("reload of the pool %s failed: %s", name, error)
-            loaded(error)
-
-    def _watch_reload(self, settings: Settings, done: Reloaded) -> Reloaded:
-        """Watch what is about to be loaded; ``done``, which tells the watcher too."""
-        self._watch(settings)
-        watcher = self._watchers.get(settings.name)
-
-        def loaded(failure: Optional[BootError]) -> None:
-            if watcher is not None:
-                watcher.loaded()
-            done(failure)
-
-        return loaded
 
     # -- upgrade ---------------------------------------------------------------------------------
 
@@ -529,14 +456,14 @@ class Master:
 
     def all_listeners(self) -> list[Listener]:
         """Those of the status process too."""
-        return [*self.listeners(), *self._helper.listeners]
+        return [*self.listeners(), *self.helper.listeners]
 
     def claim_listeners(self) -> None:
         """Be the one whom others find listening. Raises OSError."""
         for pool in self.pools.values():
             for listener in pool.workplace.listeners:
                 listener.claim(pool.workplace.settings.backlog)
-        self._helper.claim()
+        self.helper.claim()
 
     # -- the process -----------------------------------------------------------------------------
 
@@ -545,7 +472,7 @@ class Master:
         for pool in self._all_pools():
             pool.close_in_child(workplace)
         if workplace is not None:
-            self._helper.forget()
+            self.helper.forget()
         self.systemd.forget()
         if self.control is not None:
             self.control.forget()
@@ -573,7 +500,7 @@ class Master:
         ]
         self._in_child(None)
         sockets = [listener.socket for listener in listeners]
-        run_status_process(sockets, views, self._helper.news, channel, self._pid)
+        run_status_process(sockets, views, self.helper.news, channel, self._pid)
 
     def _addresses(self) -> Iterator[str]:
         return (str(listener.address) for listener in self.listeners())

@@ -1,0 +1,83 @@
+"""A reload of the whole: the configuration is read again, and each pool is loaded anew."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Callable, Optional
+
+from spawner.settings import Settings
+from workers.errors import BootError
+
+if TYPE_CHECKING:
+    from spawner.master import Master
+
+log = logging.getLogger("trac-spawn")
+
+#: What became of reloading each pool, by name; None for success.
+Outcome = dict[str, Optional[BootError]]
+
+
+class Reload:
+    """Of every pool, or of the one named ``only``. What fails changes nothing, and does not keep the
+    other pools from being loaded. ``done`` gets what became of each, once all is decided."""
+
+    def __init__(self, master: Master, only: str, done: Callable[[Outcome], None]) -> None:
+        self._master = master
+        self._only = only
+        self._done = done
+        self._left: set[str] = set()
+        self._outcome: Outcome = {}
+
+    def begin(self) -> None:
+        master = self._master
+        master.systemd.reloading()
+        try:
+            fresh = master.configuration.reload()
+            fresh.check()
+        except BootError as error:
+            log.error("reload failed, nothing is changed: %s", error)
+            self._finish({"": error})
+            return
+        master.configuration = fresh
+        log.setLevel(fresh.master.log_level.upper())
+        wanted = [pool for pool in fresh.pools if self._only in ("", pool.name)]
+        self._left = {pool.name for pool in wanted}
+        if not self._only:
+            master.drop_pools({pool.name for pool in fresh.pools})
+        for settings in wanted:
+            self._load(settings)
+        try:
+            master.helper.configure(fresh, master.inheritance)
+        except BootError as error:
+            log.error("the status is shown as before: %s", error)
+
+    def _load(self, settings: Settings) -> None:
+        name = settings.name
+        pool = self._master.pools.get(name)
+        try:
+            if pool is None:
+                self._master.add_pool(settings)
+                self._decided(name, None)
+            else:
+                self._master.watchers.watch(settings)
+                workplace = self._master.open_workplace(settings, pool.workplace)
+                pool.reload(workplace, lambda failure: self._loaded(name, failure))
+        except BootError as error:
+            log.error("reload of the pool %s failed: %s", name, error)
+            self._loaded(name, error)
+
+    def _loaded(self, name: str, failure: Optional[BootError]) -> None:
+        self._master.watchers.loaded(name)
+        self._decided(name, failure)
+
+    def _decided(self, name: str, failure: Optional[BootError]) -> None:
+        self._master.store.update(self._master.listeners())
+        self._outcome[name] = failure
+        self._left.discard(name)
+        if not self._left:
+            self._finish(self._outcome)
+
+    def _finish(self, outcome: Outcome) -> None:
+        failed = [str(failure) for failure in outcome.values() if failure]
+        self._master.systemd.ready(f"reload failed: {failed[0]}" if failed else "reloaded")
+        self._done(outcome)
