@@ -26,8 +26,11 @@ class Generation:
         workplace: Workplace,
         switchboard: Switchboard,
         in_child: Callable[[Workplace], None],
+        broken: Optional[frozenset[str]] = None,
     ) -> None:
         self.number = number
+        #: Plugins that could not be loaded the last time; None when nothing has been loaded yet.
+        self.broken = broken
         self.workplace = workplace
         self.without_template = not workplace.settings.template
         self.template: Optional[TemplateHandle] = None
@@ -44,7 +47,7 @@ class Generation:
 
         def body() -> None:
             self._enter_child(ours)
-            run_template(self.workplace, number, theirs)
+            run_template(self.workplace, number, theirs, self.broken)
 
         pid = self._fork(body, ours, theirs)
         self.number = number
@@ -94,7 +97,8 @@ class Generation:
     def _spawn_directly(self, worker: WorkerHandle, theirs: Channel) -> int:
         def body() -> None:
             self._enter_child(worker.channel)
-            run_worker(self.workplace, worker.number, self.number, theirs, extras)
+            number, broken = worker.number, self.broken
+            run_worker(self.workplace, number, self.number, theirs, extras, broken)
 
         extras = _extras(worker)
         try:

@@ -287,6 +287,15 @@ class Supervisor:
             )  # fmt: skip
         elif message["event"] == "failed":
             template.failure = reported_failure(message)
+        elif message["event"] == "plugins":
+            self._remember_plugins(self._generation_of(template), message["broken"])
+
+    @staticmethod
+    def _remember_plugins(generation: Generation, broken: list[str]) -> None:
+        names = frozenset(one_line(name) for name in broken)
+        for name in sorted(names - (generation.broken or frozenset())):
+            log.warning("the plugin %s cannot be loaded; Trac goes on without it", name)
+        generation.broken = names
 
     def _hear_worker(self, worker: WorkerHandle) -> None:
         try:
@@ -312,6 +321,9 @@ class Supervisor:
             worker.reason = one_line(message["reason"])
         elif message["event"] == "failed":
             worker.failure = reported_failure(message)
+        elif message["event"] == "plugins" and worker.state is WorkerState.STARTING:
+            trial = self._reload.candidate if self._is_on_trial(worker) else None
+            self._remember_plugins(trial or self._current, message["broken"])
 
     @staticmethod
     def _distrust(who: str, pid: Optional[int], error: Exception) -> None:
@@ -445,7 +457,9 @@ class Supervisor:
         ``done`` is called in the end, with the failure when the old generation serves on.
         """
         self._abandon_reload("another reload has begun")
-        candidate = Generation(self._numbered + 1, workplace, self._switchboard, self._in_child)
+        candidate = Generation(
+            self._numbered + 1, workplace, self._switchboard, self._in_child, self._current.broken
+        )
         self._reload = Reload(candidate, done)
         log.info("reloading: generation %d", candidate.number)
         if candidate.without_template:

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import site
-from typing import Mapping, NoReturn
+from typing import Mapping, NoReturn, Optional
 
 from setproctitle import setproctitle
 
@@ -17,7 +17,7 @@ from spawner import forksafety
 from spawner.children import fork_child
 from spawner.daemon import detach_output
 from spawner.workplace import Workplace
-from workers import prctl
+from workers import plugins, prctl
 from workers.accesslog import take_files
 from workers.application import Application
 from workers.channel import TEXT_CEILING, Channel, Message
@@ -26,9 +26,17 @@ from workers.logs import reopen_log_files
 
 log = logging.getLogger("trac-spawn")
 
+#: Plugins that cannot be loaded; who has more broken ones gets no protection from the rest.
+MOST_TOLD = 50
 
-def run_template(workplace: Workplace, generation: int, channel: Channel) -> None:
-    """The body of the template process; returns when the master has closed its end of the channel."""
+
+def run_template(
+    workplace: Workplace, generation: int, channel: Channel, broken: Optional[frozenset[str]]
+) -> None:
+    """The body of the template process; returns when the master has closed its end of the channel.
+
+    ``broken`` are the plugins that could not be loaded before; None when nothing has been.
+    """
     setproctitle(f"trac-spawn: {workplace.label}template gen {generation} loading")
     _prepare_signals()
     known = forksafety.open_descriptors()
@@ -37,6 +45,7 @@ def run_template(workplace: Workplace, generation: int, channel: Channel) -> Non
         _find_what_is_new()
         _die_with_master(workplace)
         application = workplace.load()
+        _look_at_plugins(channel, broken)
     except BootError as error:
         report_failure(channel, error)
     reasons = forksafety.hazards(known)
@@ -64,7 +73,12 @@ def run_template(workplace: Workplace, generation: int, channel: Channel) -> Non
 
 
 def run_worker(
-    workplace: Workplace, number: int, generation: int, channel: Channel, extras: Mapping[str, int]
+    workplace: Workplace,
+    number: int,
+    generation: int,
+    channel: Channel,
+    extras: Mapping[str, int],
+    broken: Optional[frozenset[str]],
 ) -> None:
     """The body of a worker without a template: it loads the application by itself."""
     setproctitle(f"trac-spawn: {workplace.label}worker {number} gen {generation} loading")
@@ -74,10 +88,20 @@ def run_worker(
         workplace.drop_privileges()
         _die_with_master(workplace)
         application = workplace.load()
+        _look_at_plugins(channel, broken)
     except BootError as error:
         report_failure(channel, error)
     _settle(workplace)
     workplace.work(application, number, generation, channel, extras)
+
+
+def _look_at_plugins(channel: Channel, known: Optional[frozenset[str]]) -> None:
+    """Trac goes on without a plugin that it cannot load. At the very start so do we; later that would
+    take from visitors what they have. Raises BootError."""
+    found = plugins.broken()
+    if known is not None:
+        plugins.refuse_new(found, known)
+    channel.send({"event": "plugins", "broken": sorted(found)[:MOST_TOLD]})
 
 
 def _find_what_is_new() -> None:

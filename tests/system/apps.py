@@ -30,6 +30,13 @@ def _sleep(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
     return _echo(query, environ)
 
 
+def _wait(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
+    """Until there is such a file."""
+    while not os.path.exists(query["file"]):
+        time.sleep(0.01)
+    return _echo(query, environ)
+
+
 def _die(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
     os.kill(os.getpid(), getattr(signal, query.get("signal", "SIGKILL")))
     return _echo(query, environ)
@@ -90,6 +97,7 @@ PATHS = {
     "/": _echo,
     "/echo": _echo,
     "/sleep": _sleep,
+    "/wait": _wait,
     "/die": _die,
     "/exit": _exit,
     "/raise": _raise,

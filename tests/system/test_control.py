@@ -31,10 +31,10 @@ def ask(pool: Pool, *arguments: object) -> Any:
     return json.loads(done.stdout)["result"]
 
 
-def test_status_while_every_worker_is_busy(spawn: Spawner) -> None:
+def test_status_while_every_worker_is_busy(spawn: Spawner, tmp_path: Path) -> None:
     pool = spawn("-n", 2, *APP)
     get(pool, "/echo")
-    visits = [busy_visit(pool, "/sleep?seconds=5") for _ in range(2)]
+    visits = [busy_visit(pool, f"/wait?file={tmp_path / 'enough'}") for _ in range(2)]
     (status,) = ask(pool, "status")["pools"]
     assert status["name"] == "trac" and status["state"] == "running" and status["target"] == 2
     assert [worker["state"] for worker in status["workers"]] == ["busy", "busy"]
@@ -46,6 +46,7 @@ def test_status_while_every_worker_is_busy(spawn: Spawner) -> None:
     assert address["listen_queue"] == {"waiting": 0, "limit": 2048}
     text = ctl(pool, "status").stdout
     assert "2 of 2 workers ready, 2 busy" in text
+    (tmp_path / "enough").touch()
     for visit in visits:
         visit.body()
     # GET_VALUES is answered by a worker, so this needs one that is free.

@@ -148,7 +148,7 @@ def test_when_the_master_is_killed_a_request_is_finished_and_a_new_master_serves
     spawn: Spawner, tmp_path: Path
 ) -> None:
     pool = spawn("-n", 2, *APP)
-    visit = busy_visit(pool, "/sleep?seconds=2&id=orphaned")
+    visit = busy_visit(pool, f"/wait?file={tmp_path / 'enough'}&id=orphaned")
     (busy,) = pool.workers("busy")
     family = {member.pid for member in pool.members()}
     pool.may_be_killed = True
@@ -159,6 +159,7 @@ def test_when_the_master_is_killed_a_request_is_finished_and_a_new_master_serves
     again.socket = pool.socket
     assert not gone(busy.pid)
     assert serving_pid(again) not in family
+    (tmp_path / "enough").touch()
     assert "id=orphaned" in visit.body()
     wait_gone(family)
     # The orphan has not taken the new one's socket with it.

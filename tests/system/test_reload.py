@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from .clients import fcgi_load
+from .clients import Load, fcgi_load
 from .pools import Pool, Spawner
 from .processes import wait_until
+from .test_control import ctl
 from .tracenv import configure
 from .visits import APP, Visit, busy_visit, get
 
@@ -26,6 +27,21 @@ def application(environ, start_response):
         return whole(environ, start_response)
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [VERSION.encode()]
+"""
+
+
+GREETING = """
+from trac.core import Component, implements
+from trac.web.api import IRequestHandler
+
+class Greeting(Component):
+    implements(IRequestHandler)
+
+    def match_request(self, req):
+        return req.path_info == '/greeting'
+
+    def process_request(self, req):
+        req.send(b'hello from a plugin', 'text/plain')
 """
 
 
@@ -48,9 +64,7 @@ def change(tmp_path: Path, text: str) -> None:
 
 
 @MODES
-def test_five_reloads_under_load_lose_nothing(
-    spawn: Spawner, tmp_path: Path, mode: list[str]
-) -> None:
+def test_five_reloads_under_load_lose_nothing(spawn: Spawner, tmp_path: Path, mode: list[str]) -> None:
     pool = versioned(spawn, tmp_path, *mode)
     with fcgi_load(pool.socket) as load:
         load.wait_for(50)
@@ -65,9 +79,7 @@ def test_five_reloads_under_load_lose_nothing(
 
 
 @MODES
-def test_a_broken_application_changes_nothing(
-    spawn: Spawner, tmp_path: Path, mode: list[str]
-) -> None:
+def test_a_broken_application_changes_nothing(spawn: Spawner, tmp_path: Path, mode: list[str]) -> None:
     pool = versioned(spawn, tmp_path, *mode)
     before = {worker.pid for worker in pool.workers()}
     change(tmp_path, "this is no Python")
@@ -122,22 +134,36 @@ def test_a_stop_in_the_middle_of_a_reload(spawn: Spawner, tmp_path: Path) -> Non
 def test_what_trac_alone_does_not_notice(spawn: Spawner, own_env: Path) -> None:
     pool = spawn("-n", 2, "--env", own_env)
     (own_env / "plugins").mkdir(exist_ok=True)
-    (own_env / "plugins" / "greeting.py").write_text(
-        "from trac.core import Component, implements\n"
-        "from trac.web.api import IRequestHandler\n\n"
-        "class Greeting(Component):\n"
-        "    implements(IRequestHandler)\n\n"
-        "    def match_request(self, req):\n"
-        "        return req.path_info == '/greeting'\n\n"
-        "    def process_request(self, req):\n"
-        "        req.send(b'hello from a plugin', 'text/plain')\n"
-    )
+    (own_env / "plugins" / "greeting.py").write_text(GREETING)
     assert Visit(pool, "/greeting").status() == 404
     reload(pool)
     assert get(pool, "/greeting") == "hello from a plugin"
     configure(own_env, "components", "greeting.*", "disabled")
     reload(pool)
     assert Visit(pool, "/greeting").status() == 404
+    assert pool.stop() == 0
+
+
+@MODES
+def test_a_broken_plugin_changes_nothing(spawn: Spawner, own_env: Path, mode: list[str]) -> None:
+    """Trac would go on without it, and visitors would miss what it did."""
+    plugins = own_env / "plugins"
+    (plugins / "hopeless.py").write_text("1 / 0\n")
+    (plugins / "greeting.py").write_text(GREETING)
+    pool = spawn("-n", 1, "--env", own_env, *mode)
+    assert get(pool, "/greeting") == "hello from a plugin"
+    (plugins / "greeting.py").write_text(GREETING + "this is no Python\n")
+    with Load(lambda id: (200, f"{get(pool, '/greeting')} {id}".encode()), pause=0.05) as load:
+        failed = ctl(pool, "reload")
+        assert failed.returncode == os.EX_SOFTWARE
+        assert "greeting.py cannot be loaded: SyntaxError" in failed.stderr
+        assert "Traceback" in failed.stderr
+        load.wait_for(3)
+    load.check()
+    # What was broken from the start keeps nobody from reloading.
+    (plugins / "greeting.py").write_text(GREETING.replace("hello", "hello again"))
+    reload(pool)
+    assert get(pool, "/greeting") == "hello again from a plugin"
     assert pool.stop() == 0
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from .clients import fcgi_load
+from workers.fastcgi import client
+
+from .clients import fcgi_load, params
 from .pools import Pool, Spawner
-from .processes import wait_gone, wait_until
-from .visits import APP, Visit, busy_visit, get
+from .processes import PATIENCE, wait_gone, wait_until
+from .visits import APP, busy_visit, get
 
 
 def stop_worker(pool: Pool, state: str = "idle") -> int:
@@ -72,9 +74,11 @@ def test_stopped_workers_do_not_hold_up_the_stop(spawn: Spawner) -> None:
     for worker in pool.workers():
         os.kill(worker.pid, signal.SIGSTOP)
     # In the queue, for a worker that is started to answer it.
-    visit = Visit(pool, "/echo?id=queued")
-    assert pool.stop() == 0
-    assert "id=queued" in visit.body()
+    with client.connect(str(pool.socket), PATIENCE) as queued:
+        pool.signal(signal.SIGTERM)
+        answer = client.request(queued, params("/echo?id=queued"), timeout=PATIENCE)
+    assert b"id=queued" in answer.body
+    assert pool.wait_exit() == 0
 
 
 def test_a_template_that_forks_no_more_is_replaced(spawn: Spawner) -> None:

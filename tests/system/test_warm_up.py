@@ -142,6 +142,7 @@ def test_a_plugin_that_cannot_be_imported_is_left_to_trac(spawn: Spawner, own_en
     """Trac logs it and goes on without it, and so do we."""
     (own_env / "plugins" / "broken.py").write_text("this is not python(")
     pool = spawn("-n", 1, "--env", own_env)
+    pool.wait_for_line("the plugin .*broken.py cannot be loaded; Trac goes on without it")
     assert client.request(str(pool.socket), params("/wiki")).status == 200
 
 
