@@ -21,6 +21,7 @@ class Rounds:
 
     def __init__(self) -> None:
         self._samples: dict[str, dict[str, list[Sample]]] = {}
+        self._complaints: list[str] = []
 
     def measure(self, stage: Stage, pages: Sequence[Page], plan: Plan) -> None:
         """Warm up, then all rounds. The services run and have been checked."""
@@ -39,10 +40,12 @@ class Rounds:
         sample = load.apply(service.url(page), seconds)
         spent = cpu.seconds(service.program) - before
         cpu_ms = round(spent * 1000 / max(1, sample.requests), 4)
-        self.add(peer.name, page.title, dataclasses.replace(sample, cpu_ms=cpu_ms))
-
-    def add(self, peer: str, page: str, sample: Sample) -> None:
-        self._samples.setdefault(peer, {}).setdefault(page, []).append(sample)
+        samples = self._samples.setdefault(peer.name, {}).setdefault(page.title, [])
+        samples.append(dataclasses.replace(sample, cpu_ms=cpu_ms))
+        # wrk has seen to the status of every answer; is it still the right page?
+        complaint = service.check(page)
+        if complaint:
+            self._complaints.append(f"{peer.name}: {page.title}: {complaint}")
 
     def figure(self, peer: str, page: str, name: str) -> Figure:
         """The median of a field of Sample."""
@@ -62,13 +65,14 @@ class Rounds:
         return Row(title, figures, best, headline)
 
     def failures(self) -> list[str]:
-        return [
+        failed = [
             f"{peer}: {count:,} failed requests ({page}: {kind})"
             for peer, pages in self._samples.items()
             for page, samples in pages.items()
             for sample in samples
             for kind, count in sample.errors.items()
         ]
+        return [*failed, *self._complaints]
 
     def raw(self) -> dict[str, Any]:
         return {
