@@ -8,7 +8,7 @@ import selectors
 import socket
 from typing import TYPE_CHECKING, MutableMapping, Optional
 
-from spawner import HANDOVER, handover
+from spawner import HANDOVER, handover, totals
 from spawner.control import BACKLOG
 from spawner.inheritance import PREDECESSOR, Inheritance
 from spawner.template import failure_message
@@ -69,7 +69,11 @@ class Predecessor:
             with contextlib.suppress(BlockingIOError):
                 message, _ = self.channel.receive()
                 if message is not None:
-                    self._take_over(master)
+                    if message["command"] == "take over":
+                        self._take_over(master)
+                    # Whatever an older version leaves out, or tells otherwise, is only a count.
+                    with contextlib.suppress(AttributeError, TypeError, ValueError):
+                        totals.take(message.get("totals", {}), master.pools)
                     return
                 selector.unregister(self.channel)
                 self.channel.close()

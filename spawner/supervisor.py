@@ -92,7 +92,8 @@ class Supervisor:
         #: While stopping: connections may be left in the queue, and no worker saw its end yet.
         self._queue_waits = False
         self._limits = self._limits_of(workplace.settings)
-        self._slow_before = 0  # requests, under limits that a reload has replaced
+        #: Slow requests under limits that a reload has replaced, and an earlier master's.
+        self.slow_before = 0
         self._logged_traceback = ""
 
     # -- towards the wanted number ---------------------------------------------------------------
@@ -203,7 +204,7 @@ class Supervisor:
     @property
     def slow_requests(self) -> int:
         """That took longer than --slow-after."""
-        return self._slow_before + self._limits.slow
+        return self.slow_before + self._limits.slow
 
     @property
     def ready_workers(self) -> int:
@@ -500,7 +501,7 @@ class Supervisor:
         self.paused = False
         self._backoff.succeeded()
         self._crash_loop.succeeded()
-        self._slow_before += self._limits.slow
+        self.slow_before += self._limits.slow
         self._limits = self._limits_of(candidate.workplace.settings)
         for worker in self._workers.values():
             if worker.generation != candidate.number and not worker.worn:

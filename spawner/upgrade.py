@@ -18,11 +18,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Callable, Iterator, NoReturn, Optional, Tuple
 
-from spawner import HANDOVER, handover
+from spawner import HANDOVER, handover, totals
 from spawner.children import describe_status, fork_child, send_signal
 from spawner.inheritance import SUCCESSOR
 from spawner.lifecycle import Event
 from spawner.template import one_line, reported_failure
+from spawner.totals import Totals
 from workers.channel import Channel, Message
 from workers.errors import BootError
 
@@ -76,6 +77,8 @@ class Upgrade:
         #: The new master serves.
         self._over = False
         self._kept: set[str] = set()
+        #: What the pools had counted when it took over.
+        self._told: dict[str, Totals] = {}
         self._last_words = b""
         self._failure: Optional[BootError] = None
         self._channel, theirs = Channel.pair()
@@ -162,7 +165,8 @@ class Upgrade:
         elif message["event"] == "ready" and not self._conceded:
             self._kept = set(message["addresses"])
             self._concede()
-            self._channel.send({"command": "take over"})
+            self._told = totals.tell(self._master.pools)
+            self._channel.send({"command": "take over", "totals": totals.message(self._told, {})})
         elif message["event"] == "done" and self._conceded:
             log.info("upgraded: process %d serves from now on", self.pid)
             self._over = True
@@ -212,6 +216,9 @@ class Upgrade:
     def close(self) -> None:
         """At the very end. Who ends before the service manager has read what it said is no longer
         known as the one that may name another."""
+        if self._over:
+            latest = totals.tell(self._master.pools)
+            self._channel.send({"command": "count", "totals": totals.message(latest, self._told)})
         if self._known is not None:
             select.select([self._known], [], [], SUCCESSION_TIMEOUT)
 

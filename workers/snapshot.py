@@ -126,6 +126,13 @@ class Counters:
     def __add__(self, other: Counters) -> Counters:
         return Counters(tuple(map(int.__add__, self.words, other.words)))
 
+    def __sub__(self, other: Counters) -> Counters:
+        return Counters(tuple(max(0, now - then) for now, then in zip(self.words, other.words)))
+
+    @classmethod
+    def none(cls) -> Counters:
+        return cls((0,) * (COUNTERS - GAUGES))
+
     def _word(self, number: int) -> int:
         return self.words[number - GAUGES]
 
@@ -197,16 +204,16 @@ class Counters:
         """What to_json() has made; what is not known here is left out."""
         words = [0] * (COUNTERS - GAUGES)
         for name, number in _NAMED.items():
-            words[number - GAUGES] = int(told.get(name, 0))
+            words[number - GAUGES] = _count(told.get(name, 0))
         answers = told.get("answers", {})
         for number in range(len(METHODS) * len(CLASSES)):
             name = f"{METHODS[number // len(CLASSES)]} {CLASSES[number % len(CLASSES)]}"
-            words[ANSWERS - GAUGES + number] = int(answers.get(name, 0))
+            words[ANSWERS - GAUGES + number] = _count(answers.get(name, 0))
         for key, sum_at, start in (("durations", DURATION_SUM, DURATIONS), ("waits", WAIT_SUM, WAITS)):
             histogram = told.get(key, {})
-            words[sum_at - GAUGES] = int(histogram.get("sum_ns", 0))
+            words[sum_at - GAUGES] = _count(histogram.get("sum_ns", 0))
             for number, bound in enumerate((*map(str, BOUNDS), "+Inf")):
-                words[start - GAUGES + number] = int(histogram.get("counts", {}).get(bound, 0))
+                words[start - GAUGES + number] = _count(histogram.get("counts", {}).get(bound, 0))
         return cls(tuple(words))
 
 
@@ -214,6 +221,13 @@ _NAMED = {
     "accepted": ACCEPTED, "requests": REQUESTS, "bytes_out": BYTES_OUT, "bytes_in": BYTES_IN, "cpu_ns": CPU,
     "refused": REFUSED,
 }  # fmt: skip
+
+
+def _count(told: object) -> int:
+    """What fits into a word with room for more. Raises TypeError for what is no number."""
+    if not isinstance(told, int):
+        raise TypeError(f"{told!r} is not a count")
+    return max(0, min(told, 2**62))
 
 
 def _histogram_to_json(histogram: Histogram) -> dict[str, Any]:

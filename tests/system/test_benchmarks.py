@@ -72,12 +72,13 @@ def test_peers_are_compared(supervisor: Supervisor, tmp_path: Path) -> None:
 
 
 def test_our_own_costs_are_measured(supervisor: Supervisor, tmp_path: Path) -> None:
-    studies = ("large", "scaling", "floor", "recycling", "keeping", "size", "endurance")
+    studies = ("large", "scaling", "floor", "recycling", "keeping", "observing", "size", "endurance")
     measured = carry_out(supervisor, tmp_path, *studies)
     assert measured["large"]["trac-spawn"]["/wiki/WikiStart"]["requests_per_second"] > 0
     assert measured["scaling"]["2"]["trac-spawn"]["/wiki/WikiStart"]["requests_per_second"] > 0
     assert measured["floor"]["in_process_cpu_ms"]["/wiki/WikiStart"][0] > 0
     assert set(measured["recycling"]) == {"trac-spawn", "trac-spawn-recycled"}
+    assert set(measured["observing"]) == {"trac-spawn", "trac-spawn-observed"}
     assert set(measured["keeping"]) == {"trac-spawn", "trac-spawn-kept"}
     size = measured["size"]["by_workers"]["2"]
     assert size["start_ms"] > 0

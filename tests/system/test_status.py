@@ -15,7 +15,7 @@ from workers.fastcgi import client
 
 from .clients import Load, params
 from .pools import Pool, Spawner
-from .processes import title, wait_until
+from .processes import title, wait_gone, wait_until
 from .visits import APP, busy_visit, get
 
 STATUS = ("--status-path", "/status", "--ping-path", "/ping")
@@ -160,3 +160,25 @@ def status_processes(pool: Pool) -> list[int]:
         return [p.pid for p in pool.descendants() if title(p).startswith("trac-spawn: status")]
 
     return wait_until(lambda: found() if len(found()) == 1 else [], what="one status process")
+
+
+def test_counters_survive_an_upgrade(spawn: Spawner) -> None:
+    pool = spawn("-n", 1, *APP, *STATUS)
+    for _ in range(7):
+        get(pool, "/echo")
+    visit = busy_visit(pool, "/sleep?seconds=4")
+    pool.signal(signal.SIGUSR2)
+    successor = int(pool.wait_for_line(r"upgraded: process (\d+)")[1])
+    # It is answered by the old program, and counted once that has ended.
+    assert visit.status() == 200
+    pool.wait_for_line("stopped; workers recycled")
+    asked = 0
+
+    def requests() -> int:
+        nonlocal asked
+        asked += 1
+        return int(status(pool)["accepted conn"]) - asked
+
+    wait_until(lambda: requests() == 8, what="the count of both programs")
+    os.kill(successor, signal.SIGTERM)
+    wait_gone([successor])

@@ -1,0 +1,88 @@
+"""What a pool has counted since it began, for the master that takes the place of this one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from spawner.supervisor import Supervisor
+from workers.snapshot import Counters
+
+
+@dataclass(frozen=True)
+class Totals:
+    counters: Counters
+    recycled: Mapping[str, int] = field(default_factory=dict)
+    deaths: Mapping[str, int] = field(default_factory=dict)
+    #: By success.
+    reloads: Mapping[bool, int] = field(default_factory=dict)
+    slow: int = 0
+
+    @classmethod
+    def of(cls, pool: Supervisor) -> Totals:
+        return cls(
+            pool.workplace.scoreboard.snapshot().totals,
+            dict(pool.recycled),
+            dict(pool.deaths.counted),
+            dict(pool.reloads),
+            pool.slow_requests,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "counters": self.counters.to_json(),
+            "recycled": dict(self.recycled),
+            "deaths": dict(self.deaths),
+            "reloads": {"ok": self.reloads.get(True, 0), "failed": self.reloads.get(False, 0)},
+            "slow": self.slow,
+        }
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Totals:
+        """What to_json() has made, of whatever version. Raises TypeError or ValueError for what is
+        none; what is missing is nothing."""
+        reloads = told.get("reloads", {})
+        return cls(
+            Counters.from_json(told.get("counters", {})),
+            {str(cause): int(count) for cause, count in told.get("recycled", {}).items()},
+            {str(cause): int(count) for cause, count in told.get("deaths", {}).items()},
+            {True: int(reloads.get("ok", 0)), False: int(reloads.get("failed", 0))},
+            int(told.get("slow", 0)),
+        )
+
+    def since(self, before: Totals) -> Totals:
+        """What has been counted after ``before`` was."""
+        return Totals(
+            self.counters - before.counters,
+            Counter(self.recycled) - Counter(before.recycled),
+            Counter(self.deaths) - Counter(before.deaths),
+            Counter(self.reloads) - Counter(before.reloads),
+            self.slow - before.slow,
+        )
+
+    def add_to(self, pool: Supervisor) -> None:
+        """Have ``pool`` go on from these."""
+        pool.workplace.scoreboard.add(self.counters)
+        pool.recycled.update(self.recycled)
+        pool.deaths.counted.update(self.deaths)
+        pool.reloads.update(self.reloads)
+        pool.slow_before += self.slow
+
+
+def tell(pools: Mapping[str, Supervisor]) -> dict[str, Totals]:
+    return {name: Totals.of(pool) for name, pool in pools.items()}
+
+
+def message(totals: Mapping[str, Totals], before: Mapping[str, Totals]) -> dict[str, Any]:
+    """``totals`` as the part of a message, without what has been told ``before``."""
+    nothing = Totals(Counters.none())
+    return {name: one.since(before.get(name, nothing)).to_json() for name, one in totals.items()}
+
+
+def take(told: Mapping[str, Any], pools: Mapping[str, Supervisor]) -> None:
+    """Add what such a message says to the pools of the same names."""
+    for name, totals in told.items():
+        if name in pools:
+            Totals.from_json(totals).add_to(pools[name])
