@@ -33,16 +33,17 @@ def compare(bench: Bench, pages: Sequence[Page], env: Optional[Path] = None) -> 
 
 
 def rows(bench: Bench, rounds: Rounds, pages: Sequence[Page], where: str = "") -> list[Row]:
-    """``where`` is put before their titles in the summary."""
+    """``where`` is put before their titles in the summary, which has latency and CPU time of the
+    first page alone."""
     return [
         rounds.row(
             f"{page.title}, {unit}", bench.peers, page, figure, best,
-            f"{where}{page.short}, {short}" if short else "",
+            f"{where}{page.short}, {short}" if page in summed else "",
         )
-        for unit, figure, best, short in (
-            ("requests/s", "requests_per_second", max, "req/s"),
-            ("p99, ms", "p99_ms", min, "p99 ms"),
-            ("CPU ms a request", "cpu_ms", min, ""),
+        for unit, figure, best, short, summed in (
+            ("requests/s", "requests_per_second", max, "req/s", pages),
+            ("p99, ms", "p99_ms", min, "p99 ms", pages[:1]),
+            ("CPU ms a request", "cpu_ms", min, "CPU ms", pages[:1]),
         )
         for page in pages
     ]  # fmt: skip
