@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from spawner.addresses import Address
 from spawner.asking import TIMEOUTS, fastcgi_address, knock, occupation
+from spawner.doctor.account import current_account
 from spawner.doctor.apart import Failed, apart
 from spawner.doctor.finding import Finding, Findings, error
 from spawner.doctor.gateways import GATEWAYS
@@ -18,6 +19,9 @@ from spawner.doctor.site import Site
 from spawner.settings import Settings
 from workers.fastcgi import client
 from workers.fastcgi.records import RemoteProtocolError
+
+#: How a connection ends that the pool has not let in.
+CLOSED = frozenset(("RemoteProtocolError", "ConnectionResetError", "BrokenPipeError"))
 
 
 def examine_answers(address: Address, pool: Settings, site: Site, url: Optional[str]) -> Findings:
@@ -59,6 +63,8 @@ def _no_sign_of_life(
             "trac-spawnctl status shows what each worker does; more workers are -n N, and "
             "--request-timeout 60s ends requests that hang",
         )
+    if failure.kind in CLOSED and _admission(address, pool):
+        return _refused(address, site)
     if failure.kind == RemoteProtocolError.__name__:
         return error(
             "pool-not-fastcgi",
@@ -74,6 +80,26 @@ def _no_sign_of_life(
         f"nobody answers at {address}: {failure}",
         "Every page is a 502 or 503.",
         "start trac-spawn there, or correct the address in the configuration of the web server",
+    )
+
+
+def _admission(address: Address, pool: Settings) -> bool:
+    """Whether the pool picks those that it lets in."""
+    return bool(pool.allow if address.port else pool.allow_user or pool.allow_group)
+
+
+def _refused(address: Address, site: Site) -> Finding:
+    user = current_account() if site.web_user is None else site.web_user
+    if address.port:
+        who, option, key = "this machine", f"--allow {address.host}", f"allow = {address.host}"
+    else:
+        who = f"the user {user.name}"
+        option, key = f"--allow-user {user.name}", f"allow-user = {user.name}"
+    return error(
+        "pool-refuses",
+        f"the pool on {address} does not let {who} in",
+        "A web server there is disconnected at once: every page is a 502 or 503.",
+        f"start trac-spawn with {option} as well ({key} in the file)",
     )
 
 

@@ -184,6 +184,8 @@ def _look_at_address(examination: Examination, address: Address, pool: Settings,
         found = examination.look_at(str(address), sockets.examine_socket(address.path, pool, site))
         if any(one.name in sockets.CLOSED for one in found):
             return
+    elif address.kind == "abstract":
+        examination.look_at(str(address), sockets.examine_abstract(address, pool, site))
     url = site.wish.url or pool.base_url
     if url is None and pool.app is None:
         examination.left_out.append(f"a page of {address}: say the site's address with --url")

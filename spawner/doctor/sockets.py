@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from typing import Optional
 
+from spawner.addresses import Address
 from spawner.doctor.account import (
     READ,
     WRITE,
@@ -60,7 +61,19 @@ def examine_socket(path: str, pool: Settings, site: Site) -> Findings:
         )
         return
     yield from _reach(path, pool, site)
-    yield from _exposure(path, found)
+    yield from _exposure(path, found, pool)
+
+
+def examine_abstract(address: Address, pool: Settings, site: Site) -> Findings:
+    """It has neither owner nor mode."""
+    if not (pool.allow_user or pool.allow_group):
+        user = "www-data" if site.web_user is None else site.web_user.name
+        yield warning(
+            "socket-open",
+            f"every user of this machine may connect to {address}",
+            FORGED,
+            f"start trac-spawn with --allow-user {user} (allow-user = {user} in the file)",
+        )
 
 
 def _missing(path: str, site: Site) -> Optional[Finding]:
@@ -167,8 +180,8 @@ def _explain(obstacle: Obstacle, path: str, pool: Settings, account: Account) ->
 # -- whom else it lets in ------------------------------------------------------------------------
 
 
-def _exposure(path: str, found: os.stat_result) -> Findings:
-    if stat.S_IMODE(found.st_mode) & 0o002:
+def _exposure(path: str, found: os.stat_result, pool: Settings) -> Findings:
+    if stat.S_IMODE(found.st_mode) & 0o002 and not (pool.allow_user or pool.allow_group):
         yield warning(
             "socket-open",
             f"every user of this machine may connect to {path} ({described(found)})",

@@ -292,6 +292,33 @@ def long_queue(stage: Stage) -> Arguments:
     return ["--web-user", "www-data", "-s", pool.control]
 
 
+def open_name(stage: Stage) -> Arguments:
+    name = f"unix:@{stage.directory}"
+    pool = stage.spawn("-n", 1, "--listen", name, *APP, listen=False)
+    return ["--web-user", "www-data", "-s", pool.control]
+
+
+def another_guest(stage: Stage) -> Arguments:
+    """Nobody else than root and the pool's own user, which the web server is not."""
+    pool = stage.pool("-G", "www-data", "-u", "nobody", "--allow-user", "daemon", *APP)
+    return ["--web-user", "www-data", "-s", pool.control]
+
+
+def another_tmp(stage: Stage) -> Arguments:
+    """A web server that systemd has given other files than ours under the same names."""
+    folder = stage.directory / "tmp"
+    folder.mkdir(mode=0o755)
+    pool = stage.spawn("-n", 1, "-s", folder / "s", "-G", "www-data", *APP, listen=False)
+    config = stage.directory / "nginx.conf"
+    config.write_text(f"daemon off; pid {config}.pid; error_log stderr notice; events {{ }}")
+    command = f"mount -t tmpfs none {folder} && exec nginx -c {config}"
+    server = stage.spawn.supervisor.start(
+        ["unshare", "--mount", "sh", "-c", command], "nginx", env=base_environment(stage.directory)
+    )
+    server.wait_for_line("start worker process ")
+    return ["--web-user", "www-data", "-s", pool.control]
+
+
 @dataclass(frozen=True)
 class Fault:
     """``seed`` makes the mistake and returns the doctor's arguments; ``name`` is the only finding;
@@ -311,6 +338,9 @@ FAULTS = [
     Fault(open_to_everybody, "socket-open", "-M 0660"),
     Fault(closed_folder, "socket-folder-closed", "chmod o+x {directory}/inner"),
     Fault(folder_of_everybody, "socket-folder-open", "chmod o-w {directory}"),
+    Fault(open_name, "socket-open", "--allow-user www-data"),
+    Fault(another_guest, "pool-refuses", "--allow-user www-data"),
+    Fault(another_tmp, "socket-private-tmp", "-s /run/trac/trac.sock"),
     Fault(silence, "pool-silent", "--request-timeout"),
     Fault(another_protocol, "pool-not-fastcgi", "ss -lp"),
     Fault(few_files, "limit-files", "--rlimit-files 4096"),
