@@ -86,7 +86,7 @@ def _arrive(visitor: Visitor, prefix: str) -> Union[Visit, Finding]:
         "front-not-trac",
         f"{url} shows a page that is not of Trac",
         NOTHING,
-        visit.mend(remedies.PASS_ON),
+        visit.mend_all(remedies.PASS_ON),
     )
 
 
@@ -108,14 +108,14 @@ def _failed(visit: Visit, reply: Reply) -> Finding:
             f"{what}: the web server does not reach the pool",
             NOTHING,
             "the configuration of the web server must name the socket on which trac-spawn listens:\n"
-            + visit.mend(remedies.SOCKET),
+            + visit.mend_all(remedies.SOCKET),
         )
     if reply.status == 404:
         return error(
             "front-not-passed",
             f"{what}, and it is not Trac's: the web server does not pass the request on",
             NOTHING,
-            visit.mend(remedies.PASS_ON),
+            visit.mend_all(remedies.PASS_ON),
         )
     return error(
         "front-error",

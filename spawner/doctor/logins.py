@@ -30,7 +30,7 @@ def _bypass(visit: Visit) -> Findings:
     first = visit.path("") or "/"
     credentials = base64.b64encode(f"{BY_PASSWORD}:wrong".encode()).decode()
     if BY_PASSWORD in stranger.get(first, Authorization=f"Basic {credentials}").text:
-        mend = visit.mend(remedies.BYPASS)
+        mend = visit.mend_all(remedies.BYPASS)
         if "trust_remote_user" in BY_NAME:
             mend += "\nor trac-spawn with --trust-remote-user auth-type"
         yield error(
@@ -68,7 +68,7 @@ def _challenge(visit: Visit, reply: Reply) -> Findings:
         "login-no-challenge",
         f"{visit.url}/login does not ask for a password: status {reply.status}, {page.text[:120]}",
         "Nobody can log in.",
-        visit.mend(remedies.LOGIN),
+        visit.mend_all(remedies.LOGIN),
     )
 
 

@@ -48,7 +48,7 @@ def _lost(visit: Visit, reply: Reply) -> Finding:
             "front-not-passed",
             f"{visit.url} is Trac, and what lies below it is not: the web server answers by itself",
             "Every link of the first page is a page that is not found.",
-            visit.mend(remedies.PASS_ON),
+            visit.mend_all(remedies.PASS_ON),
         )
     elif visit.first.status == reply.status:
         what = "every path shows the same page"

@@ -36,8 +36,13 @@ class Visit:
         server = remedies.server_name(self.first.header("Server"))
         return remedies.remedy(lines, server, prefix=self.prefix or "/", **values)
 
+    def mend_all(self, lines: remedies.Lines) -> str:
+        """The same for lines that make little sense alone."""
+        name = remedies.server_name(self.first.header("Server")).lower() or "KIND"
+        return f"{self.mend(lines)}\n(the whole of it prints: trac-spawnctl snippet {name})"
+
     def mend_paths(self) -> str:
-        return remedies.SCRIPT_NAME.format(prefix=self.prefix or "/") + self.mend(remedies.PATHS)
+        return remedies.SCRIPT_NAME.format(prefix=self.prefix or "/") + self.mend_all(remedies.PATHS)
 
     def path(self, path: str, query: str = "") -> str:
         """As it goes over the wire; ``path`` is text, below the prefix."""

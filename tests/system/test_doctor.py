@@ -21,6 +21,7 @@ import trac
 
 from . import tracenv
 from .pools import BIN, Pool, Spawner, base_environment
+from .printed import HTPASSWD, Printed
 from .processes import PATIENCE, Supervisor
 from .webservers import Port, WebServer, WebServers
 
@@ -474,9 +475,12 @@ def test_who_encrypts_and_does_not_say_so(front: Front) -> None:
     assert found(result) == ["front-scheme", "front-certificate", "front-cookies"]
 
 
-@pytest.mark.parametrize("server", ["nginx", "lighttpd"])
-def test_a_sound_site(front: Front, server: str) -> None:
-    result = doctor(front.directory, *front.arguments(getattr(front, server)()))
+@pytest.mark.parametrize("kind", ["nginx", "lighttpd", "apache", "haproxy", "caddy"])
+def test_nothing_is_wrong_with_what_is_printed(front: Front, kind: str) -> None:
+    file = front.directory / "htpasswd"
+    file.write_text(HTPASSWD)
+    server = Printed(front.webservers)(kind, "--login", file, pool=front.pool)
+    result = doctor(front.directory, *front.arguments(server))
     assert result["findings"] == []
     assert result["left_out"] == []
 
