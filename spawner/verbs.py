@@ -185,6 +185,8 @@ VERBS: tuple[Verb, ...] = (
             VerbOption("deployed", "DIR", "Let the web server send static files from here."),
             VerbOption("xsendfile", "", "Let the web server send attachments."),
             VerbOption("wrapper", "PATH", "Where the trac.fcgi is that the web server starts."),
+            VerbOption("conf-dir", "DIR", "Where the files are that an init script has instances for."),
+            VerbOption("run-dir", "DIR", "Where an init script keeps its pid files."),
         ),
         rest="OPTION",
     ),

@@ -6,9 +6,7 @@ import grp
 import os
 import pwd
 import re
-import shutil
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Tuple
@@ -19,11 +17,12 @@ from spawner.addresses import Address
 from spawner.setting import Scope
 from spawner.settings import DEFAULT_POOL, SETTINGS, Settings
 from spawner.snippets.kinds import Form, Kind
+from spawner.snippets.plain import is_plain, refuse_unsafe
+from spawner.snippets.programs import command
+from spawner.snippets.services import service_facts
 from spawner.snippets.source import Described
 from workers.errors import BootError
 
-#: What ends a quoted text, begins a variable or a comment in one of the languages of the templates.
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f\"'\\$%{}#;`|]")
 #: They have the users in their own configuration.
 _OWN_USERS = ("haproxy", "caddy")
 #: Web servers give up after a minute or less where nothing else is said; a large report takes longer.
@@ -47,6 +46,8 @@ class Wish:
     deployed: Optional[str] = None
     xsendfile: bool = False
     wrapper: Optional[str] = None
+    conf_dir: str = "/etc/trac-spawn"
+    run_dir: str = "/run/trac-spawn"
 
 
 def collect(kind: Kind, form: Form, wish: Wish, described: Described) -> Dict[str, Any]:
@@ -54,7 +55,7 @@ def collect(kind: Kind, form: Form, wish: Wish, described: Described) -> Dict[st
     _refuse_vain(kind, form, wish)
     pool = described.pool
     mount = _mount(wish, pool)
-    program = wish.wrapper or (_WRAPPER if form.name in _WRAPPED else _command("trac.fcgi"))
+    program = wish.wrapper or (_WRAPPER if form.name in _WRAPPED else command("trac.fcgi"))
     facts: Dict[str, Any] = {
         **vars(wish),
         "version": __version__,
@@ -73,7 +74,7 @@ def collect(kind: Kind, form: Form, wish: Wish, described: Described) -> Dict[st
         "group": pool.group or _group_of(pool.user),
         "program": program,
         "folder": os.path.dirname(program),
-        "command": _command("trac.fcgi"),
+        "command": command("trac.fcgi"),
         "variables": _variables(pool),
         "file_folders": _file_folders(pool) if wish.xsendfile else [],
         "server_name": wish.server_name or _host(pool),
@@ -81,6 +82,8 @@ def collect(kind: Kind, form: Form, wish: Wish, described: Described) -> Dict[st
         "users": _users(kind, wish.login) if wish.login and kind.name in _OWN_USERS else [],
         **_target(kind, form, described.addresses),
     }
+    if kind.service:
+        facts.update(service_facts(form, wish.conf_dir, wish.run_dir, described))
     _refuse_unsafe(facts)
     if wish.xsendfile and not wish.deployed:
         raise _usage(
@@ -104,13 +107,13 @@ def _refuse_vain(kind: Kind, form: Form, wish: Wish) -> None:
 
 
 def _refuse_unsafe(facts: Dict[str, Any]) -> None:
-    """Better none than a configuration that says something else than it seems to."""
-    quoted = [facts[name] for name in ("environment", "login", "deployed")]
-    # What is no word of its own must stand in quotes, which not every place of every language has.
-    bare = [facts[name] for name in ("unix", "program", "user", "group", "server_name", "http")]
-    for value in (*quoted, *bare, *facts["variables"].values()):
-        if value and (_UNSAFE.search(value) or " " in value and value in bare):
-            raise _usage(f"{value!r} has a character that web servers read as something else")
+    for name in ("environment", "login", "deployed"):
+        refuse_unsafe(facts[name] or "")
+    for value in facts["variables"].values():
+        refuse_unsafe(value)
+    # Not every place of every language takes quotes.
+    for name in ("unix", "program", "user", "group", "server_name", "http"):
+        refuse_unsafe(facts[name] or "", quoted=False)
 
 
 def _group_of(user: Optional[str]) -> Optional[str]:
@@ -143,7 +146,7 @@ def _target(kind: Kind, form: Form, addresses: Iterable[Address]) -> Dict[str, A
         if address.kind != "abstract" and address.port:
             host = _reachable(address)
             return {"unix": "", "host": host, "port": address.port, "shown": f"{host}:{address.port}"}
-    if not form.started:
+    if not form.elsewhere:
         what = "listens on an abstract socket, which web servers do not know" if known else "listens nowhere"
         raise _usage(
             f"the pool {what}: {kind.name} needs a path or a port, as in -- --socket /run/trac/trac.sock"
@@ -195,7 +198,7 @@ def _users(kind: Kind, file: str) -> List[Tuple[str, str]]:
         raise _usage(f"--login {file}: {getattr(error, 'strerror', error)}") from None
     pairs = [line.split(":")[:2] for line in lines if ":" in line and not line.startswith("#")]
     for name, password in pairs:
-        if _UNSAFE.search(name) or " " in name or not re.fullmatch(r"\$2[aby]\$[0-9A-Za-z./$]+", password):
+        if not is_plain(name) or not re.fullmatch(r"\$2[aby]\$[0-9A-Za-z./$]+", password):
             raise _usage(
                 f"--login {file}: {kind.name} cannot check {name!r}: make it with htpasswd -B"
             )
@@ -212,12 +215,6 @@ def _file_folders(pool: Settings) -> List[str]:
 
 
 # -- what is started -----------------------------------------------------------------------------
-
-
-def _command(name: str) -> str:
-    """One of ours: that of the interpreter that runs this, if it has it."""
-    beside = Path(sys.executable).with_name(name)
-    return str(beside) if beside.exists() else shutil.which(name) or f"/usr/local/bin/{name}"
 
 
 def _variables(pool: Settings) -> Dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, Optional, Tuple
 from spawner import verbs
 from spawner.snippets import facts, rendering, source
 from spawner.snippets.facts import Wish
-from spawner.snippets.kinds import KINDS
+from spawner.snippets.kinds import KINDS, Form
 from workers.errors import BootError
 
 
@@ -23,10 +23,13 @@ class Origin:
     control: Optional[str] = None
     timeout: float = verbs.AT_ONCE
 
-    def describe(self) -> source.Described:
-        if self.file is None and not self.options:
-            return source.from_master(self.pool, self.control, self.timeout)
-        return source.from_options(self.pool, self.file, self.options)
+    def describe(self, form: Form) -> source.Described:
+        whole = form.name == "service"
+        if self.file is not None or self.options:
+            return source.from_options(self.pool, self.file, self.options, whole)
+        if form.any_pool:
+            return source.any_pool()
+        return source.from_master(self.pool, self.control, self.timeout, whole)
 
 
 def text_for(kind_name: str, origin: Origin, **wishes: Any) -> str:
@@ -36,4 +39,4 @@ def text_for(kind_name: str, origin: Origin, **wishes: Any) -> str:
         form = kind.form(wish.form)
     except ValueError as error:
         raise BootError(f"--form: {error}", os.EX_USAGE) from None
-    return rendering.render(form.template, facts.collect(kind, form, wish, origin.describe()))
+    return rendering.render(form.template, facts.collect(kind, form, wish, origin.describe(form)))

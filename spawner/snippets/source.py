@@ -22,24 +22,40 @@ _FROM_OUTSIDE = ("--listen", "fd://0")
 
 @dataclasses.dataclass(frozen=True)
 class Described:
-    """One pool, its master, and where it can be reached."""
+    """One pool of a master, and where it can be reached; ``file`` and ``control`` if they are known."""
 
     master: Settings
     pool: Settings
+    pools: Tuple[Settings, ...]
     addresses: Tuple[Address, ...]
+    file: Optional[str] = None
+    control: Optional[str] = None
 
 
-def from_options(name: Optional[str], file: Optional[str], options: Sequence[str]) -> Described:
-    """What trac-spawn would run with these. Raises BootError, click.ClickException."""
+def any_pool() -> Described:
+    """For what is the same for each."""
+    return Described(Settings(), Settings(), (Settings(),), ())
+
+
+def from_options(
+    name: Optional[str], file: Optional[str], options: Sequence[str], whole: bool
+) -> Described:
+    """What trac-spawn would run with these. Raises BootError, click.ClickException.
+
+    ``whole``: all pools are meant, so that none needs to be named.
+    """
     words = ["-f", file, *options] if file is not None else [*_FROM_OUTSIDE, *options]
     configuration = cli.command.main(words, prog_name=cli.PROGRAM, standalone_mode=False)
     if not isinstance(configuration, Configuration):
         raise BootError("only the settings of trac-spawn can stand behind --", os.EX_USAGE)
-    pool = _choose(configuration.pools, name)
-    return Described(configuration.master, pool, pool.listeners())
+    pool = _choose(configuration.pools, name, whole)
+    place = None if file is None else os.path.abspath(file)
+    return Described(configuration.master, pool, configuration.pools, pool.listeners(), place)
 
 
-def from_master(name: Optional[str], control: Optional[str], timeout: float) -> Described:
+def from_master(
+    name: Optional[str], control: Optional[str], timeout: float, whole: bool
+) -> Described:
     """What a master runs. Raises BootError."""
     try:
         path = asking.find_control(control)
@@ -52,16 +68,18 @@ def from_master(name: Optional[str], control: Optional[str], timeout: float) -> 
             error.exit_code,
         ) from error
     master = _parse(None, config["settings"])
-    pool = _choose([_parse(one["name"], config["settings"]) for one in status["pools"]], name)
+    pools = tuple(_parse(one["name"], config["settings"]) for one in status["pools"])
+    pool = _choose(pools, name, whole)
     # The master knows of inherited descriptors, and of ports that the kernel chose.
     told = next(one["addresses"] for one in status["pools"] if one["name"] == pool.name)
-    return Described(master, pool, tuple(parse_address(one["address"]) for one in told))
+    addresses = tuple(parse_address(one["address"]) for one in told)
+    return Described(master, pool, pools, addresses, control=path)
 
 
-def _choose(pools: Sequence[Settings], name: Optional[str]) -> Settings:
+def _choose(pools: Sequence[Settings], name: Optional[str], whole: bool) -> Settings:
     names = ", ".join(pool.name for pool in pools)
     for pool in pools:
-        if name == pool.name or name is None and len(pools) == 1:
+        if name == pool.name or name is None and (whole or len(pools) == 1):
             return pool
     problem = "which pool? Say it with --pool" if name is None else f"there is no pool {name!r}"
     raise BootError(f"{problem}; there are {names}", os.EX_USAGE)

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import Any, Iterator, Tuple
+from typing import Any, Dict, Iterator, Tuple
 
 import pytest
 
@@ -135,6 +135,68 @@ def test_without_a_master_it_says_what_to_give(
     assert "Without a master, give -f FILE, or" in capsys.readouterr().err
 
 
+# Services
+
+
+def unit_of(*options: str, form: str = "service") -> Dict[str, str]:
+    """The keys of a unit, the last line of each."""
+    text = made("systemd", *options, form=form).replace("\\\n", " ")
+    return {key: " ".join(value.split()) for key, value in re.findall(r"(?m)^(\w+)=(.*)$", text)}
+
+
+def test_a_service_is_the_user_of_its_pool_where_it_can_be() -> None:
+    words = ("--warmup", "/wiki", "--warmup", "/report", "--template-vars", "a=b c", "--watch")
+    unit = unit_of(*SETTINGS, "-G", "www-data", *words)
+    assert unit["ExecStart"].endswith(
+        "trac-spawn --socket /run/trac/trac.sock --socket-group www-data --env /srv/trac "
+        '--template-vars "a=b c" --warmup /wiki --warmup /report --watch'
+    )
+    assert (unit["User"], unit["SupplementaryGroups"]) == ("trac", "www-data")
+    assert unit["RuntimeDirectory"] == "trac-spawn/trac trac"
+    assert (unit["ReadWritePaths"], unit["PrivateTmp"]) == ("/srv/trac", "yes")
+
+
+def test_a_service_that_only_root_can_begin() -> None:
+    unit = unit_of("-s", "/run/trac.sock", "--env", "/srv/trac", "-u", "trac", "-D", "-P", "/run/x.pid")
+    assert "User" not in unit and "CAP_" in unit["CapabilityBoundingSet"]
+    assert unit["ExecStart"].endswith("trac-spawn --socket /run/trac.sock --env /srv/trac --user trac")
+
+
+def test_a_service_whose_web_server_looks_into_tmp() -> None:
+    assert unit_of("-s", "/tmp/trac.sock", "--env", "/srv/trac")["PrivateTmp"] == "no"
+
+
+def test_a_service_for_a_file_with_several_pools(tmp_path: Path) -> None:
+    file = tmp_path / "trac.conf"
+    file.write_text(
+        "[trac-spawn]\nlog-file=/var/log/trac/x.log\n"
+        "[pool one]\nsocket=/run/t/one.sock\nenv=/srv/one\nuser=one\n"
+        "[pool two]\nsocket=/run/t/two.sock\nenv=/srv/two\n"
+    )
+    text = text_for("systemd", Origin(file=str(file)))
+    assert f"trac-spawn -f {file}\n" in text and "User=" not in text
+    assert re.findall("ReadWritePaths=(.*)", text) == ["/srv/one", "/srv/two", "/var/log/trac"]
+    assert text_for("tmpfiles", Origin(pool="one", file=str(file))).count("d /run/t 0755 one") == 1
+
+
+def test_the_socket_unit_is_as_the_settings_say() -> None:
+    unit = unit_of(*SETTINGS, "-M", "0600", "-U", "joe", "-b", "7", form="socket")
+    assert unit["ListenStream"] == "/run/trac/trac.sock"
+    assert (unit["SocketMode"], unit["SocketUser"], unit["Backlog"]) == ("0600", "joe", "7")
+
+
+def test_logs_that_are_rotated() -> None:
+    text = made("logrotate", *SETTINGS, "--log-file", "/var/log/trac.log", "-P", "/run/trac.pid")
+    assert "\n/var/log/trac.log {\n" in text and "\n/srv/trac/log/*.log {\n" in text
+    assert text.count("su trac trac") == 1
+    assert text.count("--control /run/trac.ctl reopen") == 2
+
+
+def test_an_init_script_needs_no_pool() -> None:
+    text = text_for("sysv", Origin(), conf_dir="/etc/a b")
+    assert "CONF_DIR='/etc/a b'" in text and "RUN_DIR=/run/trac-spawn" in text
+
+
 # What would not work
 
 
@@ -152,7 +214,7 @@ def test_a_pool_that_no_web_server_can_reach() -> None:
 
 @pytest.mark.parametrize("path", ['/srv/"x"', "/srv/$x", "/srv/a;b", "/srv/{x}", "/srv/x\ny", "/srv/x#y"])
 def test_text_that_would_mean_something_else_is_refused(path: str) -> None:
-    assert "read as something else" in refusal("lighttpd", "--env", path, form="bin-path")
+    assert "is read as something else" in refusal("lighttpd", "--env", path, form="bin-path")
 
 
 @pytest.mark.parametrize("mount", ["trac", "/tr ac", "/a(b", "//x", "/a/../b$"])
