@@ -42,7 +42,10 @@ def check_application(settings: Settings) -> None:
     if settings.env is not None:
         with _explained(settings, "env", settings.env):
             _check_environment(settings, settings.env)
-    elif settings.env_parent_dir is not None:
+    for directory in settings.env_from_params:
+        with _explained(settings, "env_from_params", directory):
+            os.listdir(directory)
+    if settings.env_parent_dir is not None:
         with _explained(settings, "env_parent_dir", settings.env_parent_dir):
             os.listdir(settings.env_parent_dir)
         if settings.env_index_template is not None:

@@ -188,7 +188,7 @@ def essentials(configuration: Configuration) -> Iterator[str]:
         if len(configuration.pools) > 1:
             yield f"[pool {pool.name}]"
             indent = "  "
-        for name in ("env", "env_parent_dir", "app", "socket", "address", "port", "listen",
+        for name in ("env", "env_parent_dir", "env_from_params", "app", "socket", "address", "port", "listen",
                      "workers", "user", "group", "chroot"):  # fmt: skip
             value = getattr(pool, name)
             if BY_NAME[name].is_set(value):

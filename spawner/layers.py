@@ -101,8 +101,8 @@ def resolve(
 
 def _refuse_relative_paths(given: Layer) -> None:
     """These count inside the new root, where the directory we were started in means nothing."""
-    for name in ("env", "env_parent_dir", "env_index_template", "chdir"):
-        if name in given and not given[name].texts[-1].startswith("/"):
+    for name in ("env", "env_parent_dir", "env_from_params", "env_index_template", "chdir"):
+        if name in given and not all(text.startswith("/") for text in given[name].texts):
             raise usage(f"{given[name].source.name}: with --chroot, the path must begin with '/'")
 
 
@@ -173,7 +173,7 @@ def _may_have_unix_socket(settings: Settings) -> bool:
 
 def _refuse_gaps(settings: Settings, where: str, sockets_given: bool) -> None:
     prefix = f"{where}: " if where else ""
-    if settings.env is settings.env_parent_dir is settings.app is None:
+    if settings.env is settings.env_parent_dir is settings.app is None and not settings.env_from_params:
         remedy = (
             "add env, env-parent-dir or app"
             if where

@@ -32,6 +32,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 LOG_FORMATS = ("text", "json")
 ERROR_TARGETS = ("web-server", "log", "both")
 PROCESS_MANAGERS = ("static", "dynamic", "ondemand")  # php-fpm's words
+TRUST = ("always", "auth-type", "never")
 DEFAULT_POOL = "trac"
 
 
@@ -119,6 +120,11 @@ class Settings:
         APPLICATION, scope=Scope.SINGLE_POOL, parse=values.callable_name, metavar="MODULE:CALLABLE",
         help="Serve this WSGI application instead of Trac.",
     )  # fmt: skip
+    env_from_params: Tuple[str, ...] = _setting(
+        APPLICATION, default=(), parse=values.path, metavar="DIR", many=True,
+        help="Let the web server name a Trac environment in this directory for each request, as the "
+        "FastCGI parameter TRAC_ENV or TRAC_ENV_PARENT_DIR; may be repeated.",
+    )  # fmt: skip
     env_index_template: Optional[str] = _setting(
         APPLICATION, parse=values.path, metavar="FILE",
         variables_of_trac=("TRAC_ENV_INDEX_TEMPLATE",),
@@ -138,6 +144,10 @@ class Settings:
         show=values.show_script_name, default_text="what the web server says",
         help="Where the web server has put the application, / for the root: SCRIPT_NAME and "
         "PATH_INFO are then made from REQUEST_URI.",
+    )  # fmt: skip
+    trust_remote_user: str = _setting(
+        APPLICATION, default="always", parse=values.one_of(*TRUST), metavar="WHEN", choices=TRUST,
+        help="Believe the web server's REMOTE_USER: always, where there is an AUTH_TYPE, or never.",
     )  # fmt: skip
     warmup: Tuple[str, ...] = _setting(
         APPLICATION, default=(), parse=values.url_path, metavar="/PAGE", many=True,

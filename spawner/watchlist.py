@@ -89,6 +89,7 @@ def watcher(settings: Settings) -> Watcher:
         sources.append(environments(settings.env_parent_dir))
     elif settings.app is not None:
         sources.append(modules(settings.app.partition(":")[0], settings.chdir or os.getcwd()))
+    sources += [environments(directory) for directory in settings.env_from_params]
     if settings.config is not None:
         sources.append(files(settings.config))
     return Watcher(*sources)

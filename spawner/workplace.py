@@ -139,6 +139,8 @@ class Workplace:
                 template_vars=settings.template_vars,
                 app=settings.app,
                 script_name=settings.script_name,
+                trust_remote_user=settings.trust_remote_user,
+                env_from_params=settings.env_from_params,
             )
         )
         loaded.warm_up(settings.warmup, settings.warmup_strict)

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence
 
 from workers.environ import make_environ
+from workers.environments import AllowedEnvironments
 from workers.errors import BootError
-from workers.rules import Rules
+from workers.rules import ALWAYS, Rules
 from workers.wsgi import server_keys
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ _TRAC_KEYS = {
 
 @dataclass(frozen=True)
 class ApplicationSpec:
-    """Exactly one of ``env``, ``env_parent_dir`` and ``app`` ("module:callable")."""
+    """One of ``env``, ``env_parent_dir`` and ``app`` ("module:callable"); with ``env_from_params`` there
+    may be none."""
 
     env: Optional[str] = None
     env_parent_dir: Optional[str] = None
@@ -71,6 +73,9 @@ class ApplicationSpec:
     app: Optional[str] = None
     #: Where the web server has put it, "" for the root; None to believe the web server.
     script_name: Optional[str] = None
+    trust_remote_user: str = ALWAYS
+    #: Directories in which requests may name environments of their own.
+    env_from_params: tuple[str, ...] = ()
 
     def rules(self) -> Rules:
         """What is to be made of each request before the application gets it."""
@@ -78,8 +83,14 @@ class ApplicationSpec:
         return Rules(
             for_trac=self.app is None,
             script_name=None if name is None else name.encode().decode("latin-1"),
-            depth=1 if self.env_parent_dir is None else 2,
+            trust_remote_user=self.trust_remote_user,
+            environments=self._allowed_environments(),
         )
+
+    def _allowed_environments(self) -> Optional[AllowedEnvironments]:
+        if self.app is not None or not self.env_from_params:
+            return None
+        return AllowedEnvironments.within(self.env_from_params)
 
 
 @dataclass
@@ -92,6 +103,8 @@ class Application:
     rules: Rules = field(default_factory=Rules)
     #: PATH_INFO of requests that fill its caches.
     warm_paths: tuple[str, ...] = ()
+    #: Environments of which WARM_UP_PATHS are requested as well.
+    warm_environments: tuple[str, ...] = ()
 
     def warm_up(self, more: Sequence[str] = (), strict: bool = False) -> None:
         """Request the warm-up paths, and ``more`` of them, which the administrator has named.
@@ -99,9 +112,9 @@ class Application:
         What fails is logged: visitors will see the same page fail. With ``strict``, one of ``more``
         that fails, or is answered with an error, raises BootError.
         """
-        for path in (*self.warm_paths, *more):
+        for env, path in self._warm_pages(more):
             try:
-                status = self._request(path)
+                status = self._request(path, env)
             except Exception as error:
                 if strict and path in more:
                     raise _failed(f"--warmup {path} failed", error) from error
@@ -111,12 +124,21 @@ class Application:
                     raise BootError(f"--warmup {path} is answered with: {status}", os.EX_CONFIG)
         self.release()
 
-    def _request(self, page: str) -> str:
+    def _warm_pages(self, more: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Environment, "" for that of every request, and path of each."""
+        if self.warm_paths or not self.warm_environments:
+            yield from (("", path) for path in (*self.warm_paths, *more))
+        for env in self.warm_environments:
+            yield from ((env, path) for path in (*WARM_UP_PATHS, *more))
+
+    def _request(self, page: str, env: str = "") -> str:
         """The status line of the answer, as in "200 OK"."""
         path, _, query = page.partition("?")
         place = self.rules.script_name or ""
         params = {"SCRIPT_NAME": place, "PATH_INFO": path, "QUERY_STRING": query}
         base = {**server_keys(), **self.environ}
+        if env:
+            base.update({"trac.env_path": env, "trac.env_parent_dir": None})
         environ = make_environ(params, io.BytesIO(), sys.stderr, base)
         seen: list[str] = []
 
@@ -168,6 +190,7 @@ def load(spec: ApplicationSpec, ahead: bool = True) -> Application:
     application = _load_trac(spec)
     if ahead:
         application.warm_paths = _open_ahead(spec)
+        application.warm_environments = _open_allowed(application.rules)
     return application
 
 
@@ -214,7 +237,8 @@ def _open_ahead(spec: ApplicationSpec) -> tuple[str, ...]:
     if spec.env is not None:
         _open_environment(spec.env)
         return WARM_UP_PATHS
-    assert spec.env_parent_dir is not None
+    if spec.env_parent_dir is None:
+        return ()
     names = _environment_names(spec.env_parent_dir)
     paths: list[str] = []
     if len(names) <= WARM_ENVIRONMENTS:
@@ -222,6 +246,21 @@ def _open_ahead(spec: ApplicationSpec) -> tuple[str, ...]:
     for name in _open_environments(spec.env_parent_dir, names):
         paths += [f"/{name}{path}" for path in WARM_UP_PATHS]
     return tuple(paths)
+
+
+def _open_allowed(rules: Rules) -> tuple[str, ...]:
+    """Open the environments that requests may name, as far as they can be found; their paths."""
+    if rules.environments is None:
+        return ()
+    opened: list[str] = []
+    for directory in rules.environments.directories:
+        if os.path.isfile(os.path.join(directory, "VERSION")):
+            opened += _open_environments("/", [directory])
+        else:
+            names = _environment_names(directory)
+            opened += [os.path.join(directory, name) for name in _open_environments(directory, names)]
+    # The key of Trac's cache, which a request will have.
+    return tuple(dict.fromkeys(map(os.path.realpath, opened)))
 
 
 def _open_environment(path: str) -> None:

@@ -27,6 +27,7 @@ from workers.environ import BadRequest, ErrorStream, content_length, make_enviro
 from workers.errors import BootError
 from workers.paths import parse_script_name
 from workers.peers import PeerRules, is_exposed, parse_network, web_server_addresses
+from workers.rules import ALWAYS, TRUST
 from workers.scoreboard import Scoreboard
 from workers.worker import Worker, WorkerConfig
 from workers.wsgi import PeerGone, error_answer, respond, server_keys
@@ -164,6 +165,7 @@ def _spec() -> ApplicationSpec:
         base_url=given("TRAC_BASE_URL"),
         template_vars=given("TRAC_TEMPLATE_VARS"),
         script_name=_script_name(),
+        trust_remote_user=_trust_remote_user(),
     )
     if (spec.env is None) == (spec.env_parent_dir is None):
         which = "neither" if spec.env is None else "both"
@@ -181,6 +183,15 @@ def _script_name() -> str | None:
         return parse_script_name(text) if text else None
     except ValueError as error:
         raise BootError(f"TRAC_SPAWN_SCRIPT_NAME: {error}", os.EX_USAGE) from None
+
+
+def _trust_remote_user() -> str:
+    text = os.environ.get("TRAC_SPAWN_TRUST_REMOTE_USER", "").strip().lower() or ALWAYS
+    if text not in TRUST:
+        raise BootError(
+            f"TRAC_SPAWN_TRUST_REMOTE_USER: {text!r} is not one of {', '.join(TRUST)}", os.EX_USAGE
+        )
+    return text
 
 
 def _peers(listener: socket.socket) -> PeerRules:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from spawner.settings import BY_NAME
 from workers.application import ApplicationSpec
 from workers.environ import BadRequest
-from workers.rules import Rules
+from workers.rules import TRUST, Rules
 
 
 def applied(rules: Rules, **environ: Any) -> dict[str, Any]:
@@ -42,6 +43,24 @@ def test_nobody_is_nobody() -> None:
     assert "REMOTE_USER" not in applied(Rules(for_trac=True))
 
 
+@pytest.mark.parametrize(
+    "trust, checked, claimed", [("always", True, True), ("auth-type", True, False), ("never", False, False)]
+)
+def test_when_a_user_is_believed(trust: str, checked: bool, claimed: bool) -> None:
+    for for_trac in (True, False):
+        rules = Rules(for_trac=for_trac, trust_remote_user=trust)
+        assert ("REMOTE_USER" in applied(rules, REMOTE_USER="joe", AUTH_TYPE="Basic")) is checked
+        assert ("REMOTE_USER" in applied(rules, REMOTE_USER="joe")) is claimed
+        # Caddy sends an empty one.
+        assert ("REMOTE_USER" in applied(rules, REMOTE_USER="joe", AUTH_TYPE="")) is claimed
+        # A header of the visitor is another name.
+        assert ("REMOTE_USER" in applied(rules, REMOTE_USER="joe", HTTP_AUTH_TYPE="Basic")) is claimed
+
+
+def test_the_choices_are_those_of_the_setting() -> None:
+    assert BY_NAME["trust_remote_user"].choices == TRUST
+
+
 def test_a_script_name_decides() -> None:
     rules = ApplicationSpec(env="/srv", script_name="/tr\xe4c").rules()
     environ = applied(
@@ -62,7 +81,10 @@ def test_another_place_is_not_found() -> None:
 
 
 def test_how_many_names_count() -> None:
-    assert ApplicationSpec(env="/srv").rules().depth == 1
-    assert ApplicationSpec(env_parent_dir="/srv").rules().depth == 2
+    evasive = {"REQUEST_URI": "/one/admin/../wiki//A", "SCRIPT_NAME": "", "PATH_INFO": "/one/wiki/A"}
+    for rules in (ApplicationSpec(env="/srv").rules(), ApplicationSpec(env="/srv", script_name="").rules()):
+        assert applied(rules, **evasive)["PATH_INFO"] == "/one/admin/../wiki//A"
+        below = applied(rules, **evasive, **{"trac.env_parent_dir": "/srv"})
+        assert below["PATH_INFO"] == "/one/wiki/A"
     assert ApplicationSpec(app="a:b").rules() == Rules()
     assert ApplicationSpec(env="/srv", script_name="").rules().script_name == ""

@@ -99,6 +99,7 @@ SAMPLES: Dict[str, Tuple[str, Any]] = {
     "config": ("/c.conf", "/c.conf"), "print_config": ("yes", True), "control": ("/c", "/c"),
     "clear_env": ("yes", True), "watch": ("yes", True), "warmup": ("/wiki", ("/wiki",)),
     "script_name": ("/my%20trac/", "/my trac"), "allow": ("2001:db8::/32", ("2001:db8::/32",)),
+    "trust_remote_user": ("Auth-Type", "auth-type"), "env_from_params": ("/srv", ("/srv",)),
     "allow_user": ("33", ("33",)), "allow_group": ("www-data", ("www-data",)),
     "warmup_strict": ("yes", True), "pm": ("OnDemand", "ondemand"), "max_workers": ("20", 20),
     "start_workers": ("7", 7), "min_spare": ("2", 2), "max_spare": ("9", 9),
