@@ -15,6 +15,7 @@ import select
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Optional
 
 from workers.logs import put_in_place, take_log_file
 
@@ -34,14 +35,17 @@ _DIRECTIVE = re.compile(r"%(?:\{([^}]*)\})?(.)|%", re.DOTALL)
 
 @dataclass
 class Entry:
-    """What is known of a request once it has been answered. Times are in nanoseconds."""
+    """What is known of a request once it has been answered. Times are in nanoseconds.
 
-    params: Mapping[str, str]
-    status: int
-    sent: int
-    took: int
+    One object is filled in again and again: to make one costs more than to write the line.
+    """
+
+    params: Mapping[str, str] = field(default_factory=dict)
+    status: int = 0
+    sent: int = 0
+    took: int = 0
     #: Processor time of this process, and that in user mode and in the kernel where it was asked for.
-    work: int
+    work: int = 0
     user_work: float = 0.0
     system_work: float = 0.0
     memory: int = 0
@@ -50,13 +54,7 @@ class Entry:
     slot: int = 0
     head: bytes = b""
     #: time.time() at its end.
-    now: float = field(default_factory=time.time)
-    #: Texts are cut to this length.
-    cut: int = CUTS[0]
-
-    def param(self, name: str, missing: str = "-") -> str:
-        value = self.params.get(name)
-        return safe(value[: self.cut]) if value else missing
+    now: float = 0.0
 
 
 Getter = Callable[[Entry], str]
@@ -64,15 +62,16 @@ Getter = Callable[[Entry], str]
 
 @dataclass(frozen=True)
 class Format:
-    """A compiled format. ``usage``: it shows processor time by mode, which costs a system call."""
+    """A compiled format: a line of an entry, its texts cut to a length where one is given. ``usage``: it
+    shows processor time by mode, which costs a system call."""
 
-    line: Callable[[Entry], str]
+    line: Callable[[Entry, Optional[int]], str]
     usage: bool = False
 
 
-def safe(text: str) -> str:
-    """``text`` between the quotes of a log line."""
-    return _UNSAFE.sub(_escape, text) if _UNSAFE.search(text) else text
+def _is_safe(text: str) -> bool:
+    """Whether _UNSAFE finds nothing in it, in a quarter of the time."""
+    return text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -107,8 +106,12 @@ def compile_format(text: str) -> Format:
     if not text.isprintable():
         raise ValueError("the format has control characters in it")
 
-    def line(entry: Entry) -> str:
-        return template % tuple([getter(entry) for getter in getters])
+    def line(entry: Entry, cut: Optional[int] = None) -> str:
+        values = [getter(entry) for getter in getters]
+        # One look at all together: nearly always there is nothing to escape.
+        if cut is not None or not _is_safe("".join(values)):
+            values = [_UNSAFE.sub(_escape, value[:cut]) for value in values]
+        return template % tuple(values)
 
     return Format(line, usage)
 
@@ -133,28 +136,7 @@ def _uri(entry: Entry) -> str:
     uri = params.get("REQUEST_URI")
     if uri is None:
         uri = params.get("SCRIPT_NAME", "") + params.get("PATH_INFO", "")
-    return safe(uri.partition("?")[0][: entry.cut]) or "-"
-
-
-_PLAIN: dict[str, Getter] = {
-    "f": lambda entry: entry.param("SCRIPT_FILENAME", "") or entry.param("SCRIPT_NAME"),
-    "l": lambda entry: entry.param("CONTENT_LENGTH", "0"),
-    "m": lambda entry: entry.param("REQUEST_METHOD"),
-    "n": lambda entry: entry.pool or "-",
-    "p": lambda entry: str(os.getpid()),
-    "P": lambda entry: str(os.getppid()),
-    "q": lambda entry: entry.param("QUERY_STRING", ""),
-    "Q": lambda entry: "?" if entry.params.get("QUERY_STRING") else "",
-    "r": _uri,
-    "R": lambda entry: entry.param("REMOTE_ADDR"),
-    "s": lambda entry: str(entry.status),
-    "u": lambda entry: entry.param("REMOTE_USER"),
-    # Not of php-fpm.
-    "b": lambda entry: str(entry.sent),
-    "H": lambda entry: entry.param("SERVER_PROTOCOL"),
-    "i": lambda entry: entry.request_id or "-",
-    "w": lambda entry: str(entry.slot),
-}
+    return uri.partition("?")[0] or "-"
 
 
 def _cpu(word: str | None) -> Getter:
@@ -183,10 +165,35 @@ def _memory(word: str | None) -> Getter:
     return lambda entry: str(entry.memory >> shift)
 
 
+def _param(name: str, missing: str = "-") -> Getter:
+    return lambda entry: entry.params.get(name) or missing
+
+
+_PLAIN: dict[str, Getter] = {
+    "f": lambda entry: entry.params.get("SCRIPT_FILENAME") or entry.params.get("SCRIPT_NAME") or "-",
+    "l": _param("CONTENT_LENGTH", "0"),
+    "m": _param("REQUEST_METHOD"),
+    "n": lambda entry: entry.pool or "-",
+    "p": lambda entry: str(os.getpid()),
+    "P": lambda entry: str(os.getppid()),
+    "q": _param("QUERY_STRING", ""),
+    "Q": lambda entry: "?" if entry.params.get("QUERY_STRING") else "",
+    "r": _uri,
+    "R": _param("REMOTE_ADDR"),
+    "s": lambda entry: str(entry.status),
+    "u": _param("REMOTE_USER"),
+    # Not of php-fpm.
+    "b": lambda entry: str(entry.sent),
+    "H": _param("SERVER_PROTOCOL"),
+    "i": lambda entry: entry.request_id or "-",
+    "w": lambda entry: str(entry.slot),
+}
+
+
 def _parameter(word: str | None) -> Getter:
     if not word:
         raise KeyError(word)
-    return lambda entry: entry.param(word)
+    return _param(word)
 
 
 def _header(word: str | None) -> Getter:
@@ -196,7 +203,7 @@ def _header(word: str | None) -> Getter:
 
     def get(entry: Entry) -> str:
         found = pattern.search(entry.head)
-        return safe(found[1].decode("latin-1")[: entry.cut]) or "-" if found else "-"
+        return found[1].decode("latin-1") or "-" if found else "-"
 
     return get
 
@@ -229,7 +236,7 @@ _MODIFIED: dict[str, Callable[[str | None], Getter]] = {
 }
 
 
-def _json_line(entry: Entry) -> str:
+def _json_line(entry: Entry, cut: Optional[int] = None) -> str:
     begun = entry.now - entry.took / 1e9
     date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(begun))
     texts = {
@@ -240,7 +247,7 @@ def _json_line(entry: Entry) -> str:
     told: dict[str, object] = {
         "time": f"{date}.{int(begun % 1 * 1000):03d}Z",
         "request_id": entry.request_id,
-        **{key: _readable(entry.params.get(name, "")[: entry.cut]) for key, name in texts.items()},
+        **{key: _readable(entry.params.get(name, "")[:cut]) for key, name in texts.items()},
         "status": entry.status,
         "bytes": entry.sent,
         "duration_s": round(entry.took / 1e9, 6),
@@ -278,12 +285,13 @@ class AccessLog:
     def write(self, entry: Entry) -> None:
         if self._suppressed and self._is_suppressed(entry):
             return
-        for cut in CUTS:
-            entry.cut = cut
-            data = self._line(entry).encode("ascii", "backslashreplace")
-            if len(data) < LINE_CEILING:
-                break
-        data = data[: LINE_CEILING - 1] + b"\n"
+        line = self._line(entry, None)
+        if len(line) >= LINE_CEILING:
+            for cut in CUTS:
+                line = self._line(entry, cut)
+                if len(line) < LINE_CEILING:
+                    break
+        data = line[: LINE_CEILING - 1].encode("ascii", "backslashreplace") + b"\n"
         try:
             self._send(data)
         except OSError as error:

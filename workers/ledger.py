@@ -29,8 +29,7 @@ class Ledger:
     def __init__(self, slot: Slot, access_log: Optional[AccessLog], pool: str, number: int) -> None:
         self._slot = slot
         self._access_log = access_log
-        self._pool = pool
-        self._number = number
+        self._entry = Entry(pool=pool, slot=number)
         self._ids = RequestIds()
         self._id = ""
         self._params: Mapping[str, str] = {}
@@ -82,11 +81,10 @@ class Ledger:
         self.end(Result(status, 0, True))
 
     def _write(self, access_log: AccessLog, result: Result, took: int, work: int) -> None:
-        entry = Entry(
-            self._params, result.status, result.sent, took, work,
-            memory=self._resident, request_id=self._id, pool=self._pool, slot=self._number,
-            head=result.head,
-        )  # fmt: skip
+        entry = self._entry
+        entry.params, entry.status, entry.sent = self._params, result.status, result.sent
+        entry.took, entry.work, entry.now = took, work, time.time()
+        entry.memory, entry.request_id, entry.head = self._resident, self._id, result.head
         if access_log.usage:
             user, system = _usage()
             entry.user_work, entry.system_work = user - self._usage[0], system - self._usage[1]

@@ -25,8 +25,10 @@ class RequestIds:
 
     def of(self, params: Mapping[str, str]) -> str:
         """The one that came with the request, when it is fit to be one, else another."""
-        for name in SOURCES:
-            given = params.get(name)
-            if given is not None and _FIT.fullmatch(given):
-                return given
+        get = params.get
+        if get("HTTP_X_REQUEST_ID") or get("UNIQUE_ID") or get("REQUEST_ID"):
+            for name in SOURCES:
+                given = get(name)
+                if given is not None and _FIT.fullmatch(given):
+                    return given
         return f"{self._prefix}{next(self._numbers):06x}"

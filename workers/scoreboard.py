@@ -19,7 +19,6 @@ from collections.abc import Mapping
 
 from workers.snapshot import (
     ACCEPTED,
-    ADDRESS_CEILING,
     ANSWERS,
     BOUNDS,
     BYTES_IN,
@@ -30,16 +29,13 @@ from workers.snapshot import (
     DURATION_SUM,
     DURATIONS,
     GAUGES,
-    METHOD_CEILING,
     METHODS,
     OTHER_METHOD,
     REFUSED,
     REQUESTS,
-    SCRIPT_CEILING,
     SLOT_BYTES,
-    TEXT_BYTES,
+    TEXT_CEILINGS,
     URI_CEILING,
-    USER_CEILING,
     WAIT_SUM,
     WAITS,
     WORDS,
@@ -102,24 +98,26 @@ class Slot:
         words = self._words
         get = params.get
         texts = (
-            get("REQUEST_METHOD", "")[:METHOD_CEILING],
-            (get("REQUEST_URI") or get("PATH_INFO", ""))[:URI_CEILING],
-            get("REMOTE_USER", "")[:USER_CEILING],
-            get("REMOTE_ADDR", "")[:ADDRESS_CEILING],
-            get("SCRIPT_NAME", "")[:SCRIPT_CEILING],
+            get("REQUEST_METHOD", ""),
+            get("REQUEST_URI") or get("PATH_INFO", ""),
+            get("REMOTE_USER", ""),
+            get("REMOTE_ADDR", ""),
+            get("SCRIPT_NAME", ""),
             request_id,
         )
         joined = "\0".join(texts)
-        if joined.count("\0") != len(texts) - 1:
-            joined = "\0".join(text.replace("\0", " ") for text in texts)
-        text = joined.encode("latin-1", "replace")[:TEXT_BYTES]
+        if len(joined) > URI_CEILING or joined.count("\0") != len(texts) - 1:
+            # A parameter can be of any length, and have a NUL in it.
+            cut = (text[:ceiling].replace("\0", " ") for text, ceiling in zip(texts, TEXT_CEILINGS))
+            joined = "\0".join(cut)
+        text = joined.encode("latin-1", "replace")
         size = get("CONTENT_LENGTH") or ""
         # An odd number says that the text is being written: when this process is killed just then,
         # it stays odd, and nobody takes half of one request and half of another for one.
         words[_SEQUENCE] += 1
         self._text[: len(text)] = text
         words[_TEXT_LENGTH] = len(text)
-        words[_CONTENT_LENGTH] = int(size) if _SIZE.fullmatch(size) else 0
+        words[_CONTENT_LENGTH] = int(size) if size and _SIZE.fullmatch(size) else 0
         words[_SENT] = 0
         words[_STARTED] = now
         words[_SEQUENCE] += 1

@@ -81,16 +81,12 @@ WAITS = DURATIONS + _BUCKETS
 COUNTERS = WAITS + _BUCKETS
 #: Whole cache lines: two workers never write the same one.
 WORDS = (COUNTERS + 7) // 8 * 8
-# Bytes of each text.
-METHOD_CEILING = 16
-URI_CEILING = 255
-USER_CEILING = 64
-ADDRESS_CEILING = 46
-SCRIPT_CEILING = 127
-ID_CEILING = 64
 _TEXT_NAMES = ("method", "uri", "user", "address", "script", "request_id")
+#: Bytes of each text.
+URI_CEILING = 255
+TEXT_CEILINGS = (16, URI_CEILING, 64, 46, 127, 64)
 TEXT_BYTES = 640
-assert TEXT_BYTES > 16 + 255 + 64 + 46 + 127 + 64 + len(_TEXT_NAMES)
+assert TEXT_BYTES > sum(TEXT_CEILINGS) + len(_TEXT_NAMES)
 SLOT_BYTES = WORDS * 8 + TEXT_BYTES
 _WORDS = struct.Struct(f"={COUNTERS}Q")
 
