@@ -89,6 +89,22 @@ def test_everything_works_with_trac_env_parent_dir(
     visit_projects(seed(parent, variable="TRAC_ENV_PARENT_DIR"), "/trac")
 
 
+def test_an_entry_for_each_instance(
+    webservers: WebServers, tmp_path: Path, trac_env: Path, trac_parent: Path
+) -> None:
+    entries = "".join(
+        f"""
+        "{mount}" => (( "socket" => "{tmp_path}/{name}.sock", "bin-path" => "{BIN}/trac.fcgi",
+                        "max-procs" => 1, "check-local" => "disable",
+                        "bin-environment" => ( "TRAC_ENV" => "{env}" ) )),"""
+        for mount, name, env in (("/trac", "a", trac_env), ("/two", "b", trac_parent / "two"))
+    )
+    server = webservers.lighttpd(f'server.modules += ( "mod_fastcgi" )\nfastcgi.server = ({entries} )\n')
+    wiki_page(Site.at(server, "/trac"))
+    wiki_page(Site.at(server, "/two"))
+    assert "Project Two" in server.browser("/two").get("/about").text
+
+
 def test_everything_works_with_a_pool_that_lighttpd_starts(
     webservers: WebServers, tmp_path: Path, own_env: Path
 ) -> None:
