@@ -33,6 +33,7 @@ def pool_message(pool: Supervisor, additional: Sequence[object]) -> tuple[Messag
         "name": pool.workplace.settings.name,
         "handoff": HANDOFF_FORMAT,
         "additional": [str(address) for address in additional],
+        "broken": None if pool.current.broken is None else sorted(pool.current.broken),
         "listeners": [_describe(listener) for listener in listeners],
     }
     descriptors = [*pool.workplace.handoff.descriptors()]
@@ -81,6 +82,8 @@ def _add_pool(message: Message, descriptors: Sequence[int], inheritance: Inherit
         handoff.close()
     additional = [parse_address(text) for text in message["additional"]]
     inheritance.additional[message["name"]] = additional
+    if message["broken"] is not None:
+        inheritance.broken[message["name"]] = frozenset(message["broken"])
 
 
 def _describe(listener: Listener) -> dict[str, Any]:

@@ -25,6 +25,8 @@ class Inheritance:
     additional: dict[str, list[Address]] = field(default_factory=dict)
     #: Where idle connections wait for another worker of the pool, by its name.
     handoffs: dict[str, Handoff] = field(default_factory=dict)
+    #: Plugins that a pool could not load before, by the pool's name.
+    broken: dict[str, frozenset[str]] = field(default_factory=dict)
     control: Optional[Listener] = None
 
     def addresses(self, settings: Settings) -> tuple[Address, ...]:

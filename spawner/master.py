@@ -235,8 +235,9 @@ class Master:
         """Raises BootError."""
         self.watchers.watch(settings)
         workplace = self.open_workplace(settings)
+        broken = self.inheritance.broken.pop(settings.name, None)
         self.pools[settings.name] = Supervisor(
-            workplace, self._selector, self._pool_happens, self._in_child
+            workplace, self._selector, self._pool_happens, self._in_child, broken
         )
 
     def drop_pools(self, kept: set[str]) -> None:

@@ -60,7 +60,9 @@ class Supervisor:
         selector: selectors.BaseSelector,
         happen: Callable[[Supervisor, Event], None],
         in_child: Callable[[Workplace], None],
+        broken: Optional[frozenset[str]] = None,
     ) -> None:
+        """``broken``: plugins that could not be loaded before this program started, if that is known."""
         self._happen = happen
         #: Closes, in a child, what belongs to the master alone.
         self._in_child = in_child
@@ -70,7 +72,7 @@ class Supervisor:
         self.last_reload_error = ""
         self.deaths = Deaths(workplace.settings.name)
         self._switchboard = Switchboard(selector)
-        self._current = Generation(1, workplace, self._switchboard, in_child)
+        self._current = Generation(1, workplace, self._switchboard, in_child, broken)
         #: The highest number of a generation so far; a template gives its own.
         self._numbered = 0 if workplace.settings.template else 1
         #: Every template that has not been reaped, by pid; one that was dismissed is on its way out.

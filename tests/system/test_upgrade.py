@@ -20,6 +20,7 @@ import pytest
 from .clients import Load, fcgi_load
 from .pools import BIN, Member, Pool, Spawner
 from .processes import PATIENCE, wait_gone, wait_until
+from .test_reload import GREETING
 from .visits import APP, Visit, busy_visit, get, kept_open_load, serving_pid
 
 MODES = pytest.mark.parametrize("mode", [[], ["--no-template"]], ids=["template", "no-template"])
@@ -173,6 +174,18 @@ def test_a_broken_application_changes_nothing(spawn: Spawner, tmp_path: Path) ->
     assert "nothing_of_that_name" in said
     assert pids(pool) == before and get(pool, "/echo")
     assert pool.stop() == 0
+
+
+def test_a_plugin_that_worked_is_not_taken_away(spawn: Spawner, own_env: Path) -> None:
+    plugins = own_env / "plugins"
+    (plugins / "hopeless.py").write_text("1 / 0\n")
+    (plugins / "greeting.py").write_text(GREETING)
+    pool = spawn("-n", 1, "--env", own_env)
+    (plugins / "greeting.py").write_text("this is no Python\n")
+    assert "SyntaxError" in ctl(pool, "upgrade", status=os.EX_SOFTWARE)
+    assert get(pool, "/greeting") == "hello from a plugin"
+    (plugins / "greeting.py").write_text(GREETING)
+    end(pool, upgrade(pool))
 
 
 def test_one_pool_of_two_that_cannot_load_stops_the_upgrade(spawn: Spawner, tmp_path: Path) -> None:
