@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import socket
 import time
+from collections.abc import Collection, Iterable
 from typing import Any, Optional
 
-from spawner import controlpath, wire
+from spawner import controlpath, layers, wire
 from spawner.addresses import Address
-from spawner.status import PoolStatus
+from spawner.layers import Given, Layer
+from spawner.setting import Rank, Source
+from spawner.settings import SETTINGS, Settings
+from spawner.status import PoolStatus, SettingStatus
 from workers.errors import BootError
 from workers.fastcgi import client
 from workers.fastcgi.connection import PeerClosed
@@ -59,6 +64,19 @@ def ask(path: str, verb: str, arguments: dict[str, str], timeout: float) -> Any:
             os.EX_UNAVAILABLE,
         )
     return wire.parse_answer(line)
+
+
+def told_settings(rows: Iterable[SettingStatus], whose: Collection[Optional[str]]) -> Settings:
+    """Out of the answer to ``config``: what has been said for these pools; None is the master. The
+    rest is default. Raises BootError."""
+    known = {setting.file_key: setting for setting in SETTINGS}
+    layer: Layer = {}
+    for row in rows:
+        setting = known.get(row["name"])  # none of a master that is newer than we are
+        if setting is not None and row["pool"] in whose and row["source"] != "default":
+            texts = tuple(shlex.split(row["value"])) if setting.many else (row["value"],)
+            layer[setting.name] = Given(texts, Source(Rank.COMMAND_LINE, row["source"]))
+    return layers.parse(layer)
 
 
 def _read_line(connection: socket.socket, deadline: float) -> bytes:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import List, Optional, Tuple
+from urllib.parse import urlsplit
 
 from spawner import asking, cli, verbs
 from spawner.addresses import Address
@@ -14,7 +14,7 @@ from spawner.configuration import Configuration
 from spawner.controlpath import default_control_path
 from spawner.doctor import answering, environment, frontend, interpreter, limits, sockets, wrapper
 from spawner.doctor.account import account_of
-from spawner.doctor.finding import Diagnosis, Finding, Findings, Severity, worst
+from spawner.doctor.finding import Diagnosis, Finding, Findings, Severity, error, worst
 from spawner.doctor.site import Site, Wish, environments, settings_of_master
 from spawner.doctor.webservers import likely_user, running_web_servers
 from spawner.settings import Settings
@@ -40,10 +40,33 @@ class Examination:
             found += findings
         except PermissionError as refused:
             self.left_out.append(f"{what}: {refused.strerror}: {refused.filename}; ask as root")
+        except OSError as problem:
+            # It has changed while we looked at it.
+            self.left_out.append(f"{what}: {problem.strerror}: {problem.filename}")
+        except BootError as problem:
+            found.append(error("settings", str(problem), "The pool does not start.", "correct the option"))
         else:
             self.looked_at.append(what)
         self.findings += found
         return found
+
+    def look_inside(self, pool: Settings, site: Site) -> None:
+        """At what the pool serves."""
+        what = f"{site.named(pool)}interpreter"
+        found = self.look_at(what, interpreter.examine_interpreter(pool, site))
+        if any(one.severity is Severity.ERROR for one in found):
+            return  # without it no environment opens
+        try:
+            paths = environments(pool, MOST_ENVIRONMENTS + 1)
+        except OSError as problem:
+            why = f"{problem.filename}: {problem.strerror}"
+            mend = "correct --env-parent-dir, or make the directory"
+            self.findings.append(error("env-closed", why, "Visitors see no project.", mend))
+            return
+        if len(paths) > MOST_ENVIRONMENTS:
+            self.left_out.append(f"all but the first {MOST_ENVIRONMENTS} environments")
+        for path in paths[:MOST_ENVIRONMENTS]:
+            self.look_at(path, environment.examine_environment(path, pool, site))
 
     def diagnosis(self) -> Diagnosis:
         # Two pools with the same mistake in common have one finding of it.
@@ -68,11 +91,21 @@ def run(
     wish: Wish, control: Optional[str], file: Optional[str], options: Sequence[str]
 ) -> Tuple[Diagnosis, int]:
     """The diagnosis and the exit status. Raises BootError when there is nothing to examine."""
-    if wish.url is not None and not re.match("https?://[^/]", wish.url):
-        raise BootError(f"--url: {wish.url!r} does not begin with http://HOST or https://HOST", os.EX_USAGE)
+    if wish.url is not None:
+        _check_url(wish.url)
     site = _site(wish, control, file, options)
     examination = examine(site)
     return examination.diagnosis(), worst(examination.findings)
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no number for a port, or half an IPv6 address
+        sound = False
+    if not sound:
+        raise BootError(f"--url: {url!r} is not of the form https://HOST[:PORT][/PLACE]", os.EX_USAGE)
 
 
 # -- the site ------------------------------------------------------------------------------------
@@ -149,24 +182,11 @@ def examine(site: Site) -> Examination:
             _look_at_address(examination, address, pool, site)
         examination.look_at(f"{site.named(pool)}limits", limits.examine_limits(pool, site))
         if pool.app is None:
-            _look_inside(examination, pool, site)
+            examination.look_inside(pool, site)
     if site.wish.wrapper is not None:
         examination.look_at(site.wish.wrapper, wrapper.examine_wrapper(site.wish.wrapper, site))
     _look_through_the_front(examination, site)
     return examination
-
-
-def _look_inside(examination: Examination, pool: Settings, site: Site) -> None:
-    found = examination.look_at(
-        f"{site.named(pool)}interpreter", interpreter.examine_interpreter(pool, site)
-    )
-    if any(one.severity is Severity.ERROR for one in found):
-        return  # without it no environment opens
-    paths = environments(pool, MOST_ENVIRONMENTS + 1)
-    if len(paths) > MOST_ENVIRONMENTS:
-        examination.left_out.append(f"all but the first {MOST_ENVIRONMENTS} environments")
-    for path in paths[:MOST_ENVIRONMENTS]:
-        examination.look_at(path, environment.examine_environment(path, pool, site))
 
 
 def _look_through_the_front(examination: Examination, site: Site) -> None:

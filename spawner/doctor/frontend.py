@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Sequence
 from typing import Optional, Union
@@ -129,12 +130,11 @@ def _first_project(visit: Visit) -> Optional[Visit]:
     """A directory of environments shows a list of links to them."""
     for link in visit.page.anchors:
         path = visit.on_site(link)
-        if path is None or not re.fullmatch(re.escape(visit.prefix) + r"/[^/?]+", path):
-            continue
-        reply = visit.visitor.get(path)
-        project = visit.moved(path, reply)
-        if project.page.is_tracs:
-            return project
+        if path is not None and re.fullmatch(re.escape(visit.prefix) + r"/[^/?]+", path):
+            with contextlib.suppress(NoAnswer):
+                project = visit.moved(path, visit.visitor.get(path))
+                if project.page.is_tracs:
+                    return project
     return None
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Dict, List, Optional, Tuple, TypedDict
 
 from spawner import __version__
+from spawner.doctor.apart import Failed
 from spawner.doctor.finding import Findings, error, warning
 from spawner.doctor.resident import as_worker
 from spawner.doctor.site import Site
@@ -34,8 +35,18 @@ class Facts(TypedDict):
 
 
 def examine_interpreter(pool: Settings, site: Site) -> Findings:
-    """Raises Failed, PermissionError."""
-    yield from judge_interpreter(as_worker(pool, facts))
+    """Raises PermissionError when we may not look as the user of the pool."""
+    try:
+        found = as_worker(pool, facts)
+    except Failed as failure:
+        yield error(
+            "worker-start",
+            f"nothing can be run as a worker of the pool: {failure}",
+            "The pool does not start.",
+            "trac-spawn --check, with the same options, says more",
+        )
+        return
+    yield from judge_interpreter(found)
     yield from judge_master(None if site.status is None else site.status["master"]["version"])
 
 

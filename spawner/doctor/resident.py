@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,7 @@ PATIENCE = 60.0
 def as_worker(pool: Settings, work: Callable[[], Any]) -> Any:
     """What ``work`` returns there. Raises Failed; PermissionError when we may not become that user."""
     if os.geteuid() != 0 and (pool.chroot or pool_user(pool).uid != current_account().uid):
-        raise PermissionError(1, f"only root can look as the user {pool_user(pool).name}", "the pool's user")
+        raise PermissionError(errno.EPERM, "only root can look as the user of the pool", pool_user(pool).name)
     identity = privileges.resolve(pool.user, pool.group)
 
     def become() -> None:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Tuple
+from typing import List, Optional, Tuple
 from urllib.parse import urlsplit
 
-from spawner import layers
+from spawner import asking
 from spawner.addresses import Address, parse_address
 from spawner.doctor.account import Account, account_of, current_account
 from spawner.doctor.webservers import WebServer
-from spawner.layers import Given, Layer
-from spawner.setting import Rank, Source
-from spawner.settings import DEFAULT_POOL, SETTINGS, Settings
+from spawner.settings import Settings
 from spawner.status import PoolStatus, SettingStatus, Status
 
 
@@ -76,31 +73,22 @@ def pool_user(pool: Settings) -> Account:
     return account_of(pool.user, pool.group)
 
 
-def settings_of_master(rows: Iterable[SettingStatus]) -> Tuple[Settings, ...]:
-    """The pools' settings out of the answer to the verb ``config``. Raises BootError."""
-    known = {setting.file_key: setting for setting in SETTINGS}
-    master: Layer = {}
-    pools: Dict[str, Layer] = {}
-    for row in rows:
-        setting = known.get(row["name"])
-        if setting is None:
-            continue  # of a master that is newer than we are
-        texts = shlex.split(row["value"]) if setting.many else [row["value"]]
-        if row["source"] == "default" and row["value"] == setting.written(setting.default):
-            continue
-        layer = master if row["pool"] is None else pools.setdefault(row["pool"], {})
-        layer[setting.name] = Given(tuple(texts), Source(Rank.COMMAND_LINE, row["source"]))
+def settings_of_master(rows: Sequence[SettingStatus]) -> Tuple[Settings, ...]:
+    """The pools' settings out of the answer to the verb ``config``, with what counts for all of them.
+    Raises BootError."""
+    names = dict.fromkeys(row["pool"] for row in rows if row["pool"] is not None)
     return tuple(
-        dataclasses.replace(layers.parse({**master, **layer}), name=name)
-        for name, layer in (pools or {DEFAULT_POOL: {}}).items()
+        dataclasses.replace(asking.told_settings(rows, (None, name)), name=name) for name in names
     )
 
 
 def environments(pool: Settings, most: int) -> List[str]:
-    """The Trac environments that a pool serves, up to a number. Raises OSError."""
+    """The Trac environments that a pool serves, up to a number, as its workers call them, be it behind
+    --chroot. Raises OSError."""
     if pool.env is not None:
         return [pool.env]
     if pool.env_parent_dir is None:
         return []
-    paths = sorted(os.path.join(pool.env_parent_dir, name) for name in os.listdir(pool.env_parent_dir))
-    return [path for path in paths if os.path.isfile(os.path.join(path, "VERSION"))][:most]
+    outside = (pool.chroot or "") + pool.env_parent_dir
+    names = sorted(name for name in os.listdir(outside) if os.path.isfile(f"{outside}/{name}/VERSION"))
+    return [os.path.join(pool.env_parent_dir, name) for name in names[:most]]

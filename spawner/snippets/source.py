@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
-from typing import Iterable, Optional, Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
-from spawner import asking, cli, layers
+from spawner import asking, cli
 from spawner.addresses import Address, parse_address
 from spawner.configuration import Configuration
-from spawner.layers import Given, Layer
-from spawner.setting import Rank, Source
-from spawner.settings import SETTINGS, Settings
-from spawner.status import Config, SettingStatus, Status
+from spawner.settings import Settings
+from spawner.status import Config, Status
 from workers.errors import BootError
 
 #: With it, options alone describe a pool that a web server starts. It is no address to connect to.
@@ -67,8 +64,10 @@ def from_master(
             "trac-spawnctl snippet nginx -- -s /run/trac/trac.sock --env /srv/trac",
             error.exit_code,
         ) from error
-    master = _parse(None, config["settings"])
-    pools = tuple(_parse(one["name"], config["settings"]) for one in status["pools"])
+    rows = config["settings"]
+    names = [one["name"] for one in status["pools"]]
+    master = asking.told_settings(rows, [None])
+    pools = tuple(dataclasses.replace(asking.told_settings(rows, [one]), name=one) for one in names)
     pool = _choose(pools, name, whole)
     # The master knows of inherited descriptors, and of ports that the kernel chose.
     told = next(one["addresses"] for one in status["pools"] if one["name"] == pool.name)
@@ -83,16 +82,3 @@ def _choose(pools: Sequence[Settings], name: Optional[str], whole: bool) -> Sett
             return pool
     problem = "which pool? Say it with --pool" if name is None else f"there is no pool {name!r}"
     raise BootError(f"{problem}; there are {names}", os.EX_USAGE)
-
-
-def _parse(pool: Optional[str], rows: Iterable[SettingStatus]) -> Settings:
-    """The settings of a pool, or of the master, as the verb ``config`` tells them."""
-    known = {setting.file_key: setting for setting in SETTINGS}
-    layer: Layer = {}
-    for row in rows:
-        setting = known.get(row["name"])  # none of a master that is newer than we are
-        if setting is not None and row["pool"] == pool and row["source"] != "default":
-            texts = tuple(shlex.split(row["value"])) if setting.many else (row["value"],)
-            layer[setting.name] = Given(texts, Source(Rank.COMMAND_LINE, row["source"]))
-    settings = layers.parse(layer)
-    return settings if pool is None else dataclasses.replace(settings, name=pool)

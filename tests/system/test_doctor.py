@@ -320,6 +320,22 @@ def another_tmp(stage: Stage) -> Arguments:
     return ["--web-user", "www-data", "-s", pool.control]
 
 
+def name_for_all(stage: Stage) -> Arguments:
+    """In a folder such as /tmp itself."""
+    folder = stage.directory / "tmp"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    pool = stage.spawn("-n", 1, "-s", folder / "s", "-G", "www-data", *APP, listen=False)
+    return ["--web-user", "www-data", "-s", pool.control]
+
+
+def failing_application(stage: Stage) -> Arguments:
+    (stage.directory / "failing.py").write_text("def application(environ, start_response): 1 / 0")
+    pool = stage.spawn("-n", 1, "-s", stage.socket, "-G", "www-data", "--app", "failing:application",
+                       listen=False, cwd=stage.directory)  # fmt: skip
+    return ["--web-user", "www-data", "-s", pool.control, "--url", "http://localhost/trac"]
+
+
 @dataclass(frozen=True)
 class Fault:
     """``seed`` makes the mistake and returns the doctor's arguments; ``name`` is the only finding;
@@ -342,6 +358,8 @@ FAULTS = [
     Fault(open_name, "socket-open", "--allow-user www-data"),
     Fault(another_guest, "pool-refuses", "--allow-user www-data"),
     Fault(another_tmp, "socket-private-tmp", "-s /run/trac/trac.sock"),
+    Fault(name_for_all, "socket-in-tmp", "-s /run/trac/trac.sock"),
+    Fault(failing_application, "pool-page", "log/trac.log"),
     Fault(silence, "pool-silent", "--request-timeout"),
     Fault(another_protocol, "pool-not-fastcgi", "ss -lp"),
     Fault(few_files, "limit-files", "--rlimit-files 4096"),
@@ -443,6 +461,14 @@ FRONT_FAULTS = [
     FrontFault(
         "HTTP_IF_MODIFIED_SINCE", param("HTTP_IF_MODIFIED_SINCE", '""'),
         "front-not-modified", "fastcgi_param HTTP_IF_MODIFIED_SINCE",
+    ),
+    FrontFault(
+        "HEAD",
+        lambda front: front.lighttpd(
+            more='server.modules += ( "mod_access" )\n'
+            '$HTTP["request-method"] == "HEAD" { url.access-deny = ( "" ) }'
+        ),
+        "front-head", "the method HEAD",
     ),
     FrontFault("no room for answers", full_disk, "front-download", "fastcgi_temp_path"),
     FrontFault(

@@ -12,16 +12,28 @@ from typing import Any, Dict, List
 
 import pytest
 
-from spawner.doctor import answering, apart, forms, limits, logins, remedies, report, sockets, webservers
+from spawner.doctor import (
+    answering,
+    apart,
+    examination,
+    forms,
+    limits,
+    logins,
+    remedies,
+    report,
+    sockets,
+    webservers,
+)
 from spawner.doctor.account import ENTER, READ, WRITE, Account, obstacles
-from spawner.doctor.finding import Diagnosis, Finding, Severity, advice, error, warning, worst
+from spawner.doctor.finding import Diagnosis, Finding, Findings, Severity, advice, error, warning, worst
 from spawner.doctor.page import Page
-from spawner.doctor.site import Site, Wish, settings_of_master
+from spawner.doctor.site import Site, Wish, environments, settings_of_master
 from spawner.doctor.visit import Visit, is_missing_page
 from spawner.doctor.visitor import Reply, Visitor
 from spawner.doctor.webservers import WebServer
 from spawner.settings import Settings
 from spawner.values import UNLIMITED
+from workers.errors import BootError
 
 SOMEBODY = Account("web", 33, 33, frozenset((33, 44)))
 
@@ -260,18 +272,64 @@ def test_settings_of_a_master() -> None:
             row(None, "a-setting-of-a-newer-version", "1"),
             row("a", "listen", "unix:/a 127.0.0.1:1"),
             row("a", "no-template", "yes"),
-            row("a", "workers", "3", "default"),
+            row("a", "workers", "3"),
+            row("a", "backlog", "5", "default"),
             row("b", "socket", "/b"),
         ]
     )
     assert (first.name, second.name) == ("a", "b")
     assert first.listen == ("unix:/a", "127.0.0.1:1")
     assert first.template is False and second.template is True
-    assert first.workers == 3
+    assert first.workers == 3 and first.backlog == Settings().backlog
     assert first.rlimit_files == second.rlimit_files == 512
     site = Site(Wish(), (first, second))
     assert [str(address) for address in site.addresses(second)] == ["unix:/b"]
     assert site.named(second) == "pool b: "
+
+
+@pytest.mark.parametrize("url", ["http://a", "https://a.example/trac", "http://[::1]:80/", "HTTP://a/b?c"])
+def test_urls(url: str) -> None:
+    examination._check_url(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "a/trac", "ftp://a/", "http:///trac", "http://a:x/", "http://a:0/", "http://[::1/", "http:a"]
+)
+def test_what_is_no_url(url: str) -> None:
+    with pytest.raises(BootError, match="--url") as raised:
+        examination._check_url(url)
+    assert raised.value.exit_code == os.EX_USAGE
+
+
+def test_what_cannot_be_looked_at() -> None:
+    def refused() -> Findings:
+        yield warning("first", "", "", "")
+        raise PermissionError(1, "not allowed", "/secret")
+
+    def wrong() -> Findings:
+        yield from ()
+        raise BootError("--user: there is no user 'x'", os.EX_NOUSER)
+
+    seen = examination.Examination()
+    seen.look_at("a", refused())
+    seen.look_at("b", wrong())
+    seen.look_at("c", iter([advice("last", "", "", ""), advice("last", "", "", "")]))
+    diagnosis = seen.diagnosis()
+    assert [one["name"] for one in diagnosis["findings"]] == ["settings", "first", "last"]
+    assert diagnosis["left_out"] == ["a: not allowed: /secret; ask as root"]
+    assert diagnosis["looked_at"] == ["c"]
+
+
+def test_the_environments_of_a_directory(tmp_path: Path) -> None:
+    for name in ("b", "a", "c"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        (tmp_path / "in" / name / "VERSION").write_text("")
+    (tmp_path / "in" / "none").mkdir()
+    pool = Settings(env_parent_dir=f"{tmp_path}/in")
+    assert environments(pool, 2) == [f"{tmp_path}/in/a", f"{tmp_path}/in/b"]
+    assert environments(Settings(env_parent_dir="/in", chroot=str(tmp_path)), 1) == ["/in/a"]
+    assert environments(Settings(env="/e"), 5) == ["/e"]
+    assert environments(Settings(app="a:b"), 5) == []
 
 
 # A process of its own
