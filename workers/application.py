@@ -191,6 +191,7 @@ def load(spec: ApplicationSpec, ahead: bool = True) -> Application:
     if ahead:
         application.warm_paths = _open_ahead(spec)
         application.warm_environments = _open_allowed(application.rules)
+        _compile_templates()
     return application
 
 
@@ -261,6 +262,17 @@ def _open_allowed(rules: Rules) -> tuple[str, ...]:
             opened += [os.path.join(directory, name) for name in _open_environments(directory, names)]
     # The key of Trac's cache, which a request will have.
     return tuple(dict.fromkeys(map(os.path.realpath, opened)))
+
+
+def _compile_templates() -> None:
+    """Of all environments that have been opened; before the warm-up, which needs many of them."""
+    from trac.env import env_cache
+
+    from workers.pagetemplates import CompiledTemplates
+
+    templates = CompiledTemplates()
+    for environment in env_cache.values():
+        templates.serve(environment)
 
 
 def _open_environment(path: str) -> None:
