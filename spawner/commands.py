@@ -23,6 +23,7 @@ from spawner.status import (
     LastDeaths,
     MasterStatus,
     PoolStatus,
+    RequestStatus,
     SettingStatus,
     Status,
     TemplateStatus,
@@ -194,6 +195,7 @@ def _pool_status(name: str, pool: Supervisor) -> PoolStatus:
         for socket, queue in zip(sockets, queues_of(sockets))
     ]
     found = pool.current.template
+    board = pool.workplace.scoreboard.snapshot()
     template: Optional[TemplateStatus] = None
     if found is not None:
         template = {"pid": found.pid, "generation": found.generation, "ready": found.ready}
@@ -205,6 +207,9 @@ def _pool_status(name: str, pool: Supervisor) -> PoolStatus:
         "target": pool.target,
         "max_workers": pool.scaling.maximum,
         "max_children_reached": pool.scaling.max_reached,
+        "slow": pool.slow_requests,
+        "scoreboard": "".join(worker.letter for worker in board.workers),
+        "totals": board.totals.to_json(),
         "addresses": addresses,
         "template": template,
         "workers": [_worker_status(worker) for worker in pool.workers],
@@ -224,18 +229,28 @@ def _worker_status(worker: WorkerHandle) -> WorkerStatus:
     state = worker.state.value
     if worker.state is WorkerState.READY:
         state = "busy" if slot.busy else "idle"
-    started = (time.monotonic_ns() - slot.request_started) / 1e9
+    request: Optional[RequestStatus] = None
+    if slot.busy:
+        request = {
+            "started_s_ago": (time.monotonic_ns() - slot.request_started) / 1e9,
+            "method": slot.method,
+            "uri": slot.uri,
+            "user": slot.user,
+            "address": slot.address,
+            "id": slot.request_id,
+        }
     return {
         "slot": worker.number,
         "generation": worker.generation,
         "pid": worker.pid,
         "state": state,
         "requests": slot.requests,
-        "request": {"started_s_ago": started} if slot.busy else None,
+        "request": request,
         "age_s": time.monotonic() - worker.born,
         # As the worker last measured it by itself, which costs nothing and needs no rights.
         "rss": slot.resident or _memory(resident_memory, worker.pid),
         "private": slot.private or _memory(private_memory, worker.pid),
+        "proportional": slot.proportional or None,
     }
 
 

@@ -66,8 +66,23 @@ def _pool(pool: PoolStatus) -> Lines:
     if pool.get("refused"):
         yield f"  connections refused by who made them: {pool['refused']}"
     if pool["workers"]:
+        yield f"  scoreboard: {pool['scoreboard']} (_ waits, W answers, G leaves); {_answers(pool)}"
         head = ("SLOT", "GEN", "PID", "STATE", "REQUESTS", "REQUEST", "AGE", "MEMORY", "PRIVATE")
         yield from table([head, *(_worker(worker) for worker in pool["workers"])])
+    for worker in pool["workers"]:
+        request = worker["request"]
+        if request is not None:
+            user = f" ({request['user']})" if request["user"] else ""
+            yield f"  slot {worker['slot']}: {_one_line(request['method'] + ' ' + request['uri'])}{user}"
+
+
+def _answers(pool: PoolStatus) -> str:
+    """How many requests were answered, and how."""
+    kinds: dict[str, int] = {}
+    for name, count in pool["totals"].get("answers", {}).items():
+        kind = name.rpartition(" ")[2]
+        kinds[kind] = kinds.get(kind, 0) + count
+    return f"answered {pool['totals'].get('requests', 0)}: {counts(dict(sorted(kinds.items())))}"
 
 
 def _worker(worker: WorkerStatus) -> Sequence[str]:

@@ -69,6 +69,8 @@ def sample(pool: Supervisor) -> None:
         (PoolGauge.QUEUE_PEAK, max(waiting, board.noted(PoolGauge.QUEUE_PEAK))),
         (PoolGauge.ACTIVE_PEAK, max(busy, board.noted(PoolGauge.ACTIVE_PEAK))),
         (PoolGauge.SLOW, pool.slow_requests),
+        (PoolGauge.CEILING, pool.scaling.maximum),
+        (PoolGauge.CEILING_REACHED, pool.scaling.max_reached),
         (PoolGauge.SAMPLED, time.time_ns()),
     ):
         board.note(gauge, value)

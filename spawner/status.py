@@ -7,7 +7,7 @@ are seconds since 1970. What is unknown at the moment is null.
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, Optional, TypedDict
+from typing import Any, Dict, List, Mapping, Optional, TypedDict
 
 from spawner.doctor.finding import Diagnosis
 
@@ -40,6 +40,11 @@ class TemplateStatus(TypedDict):
 
 class RequestStatus(TypedDict):
     started_s_ago: float
+    method: str
+    uri: str  # its first 255 bytes
+    user: str
+    address: str
+    id: str
 
 
 class WorkerStatus(TypedDict):
@@ -52,6 +57,7 @@ class WorkerStatus(TypedDict):
     age_s: float
     rss: Optional[int]
     private: Optional[int]
+    proportional: Optional[int]  # what it shares with others, divided among them (PSS)
 
 
 class ReloadsStatus(TypedDict):
@@ -75,6 +81,9 @@ class PoolStatus(TypedDict):
     recycles: Dict[str, int]  # by cause
     deaths: Dict[str, int]  # by cause
     refused: int  # connections, because of who made them
+    slow: int  # requests that took longer than --slow-after
+    scoreboard: str  # a letter a worker, as Apache has it
+    totals: Dict[str, Any]  # Counters.to_json() of all workers that ever were
 
 
 class Status(TypedDict):

@@ -77,6 +77,7 @@ class PoolStatus:
         return [
             ("generation", gauges[PoolGauge.GENERATION]),
             ("wanted processes", gauges[PoolGauge.TARGET]),
+            ("max processes", gauges[PoolGauge.CEILING]),
             ("leaving processes", sum(one.stage is Stage.LEAVING for one in self.board.workers)),
             ("scoreboard", "".join(worker.letter for worker in self.board.workers)),
             ("bytes in", totals.bytes_in),

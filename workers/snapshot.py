@@ -63,6 +63,7 @@ class PoolGauge(IntEnum):
     QUEUE_LIMIT = auto()
     QUEUE_PEAK = auto()
     ACTIVE_PEAK = auto()
+    CEILING = auto()  # the most workers that there may be
     CEILING_REACHED = auto()  # how often more workers were wanted than may be
     SLOW = auto()  # requests that took longer than --slow-after
     SAMPLED = auto()  # time.time_ns() of the last look; 0 when nobody looks

@@ -50,10 +50,14 @@ def pool_status(*addresses: str, busy: int = 1, idle: int = 1) -> PoolStatus:
                 "pid": 820 + number,
                 "state": state,
                 "requests": 1000 * number,
-                "request": {"started_s_ago": 0.34} if state == "busy" else None,
+                "request": {
+                    "started_s_ago": 0.34, "method": "GET", "uri": "/wiki\x1b[2J", "user": "joe",
+                    "address": "::1", "id": "x",
+                } if state == "busy" else None,
                 "age_s": 11_520.0,
                 "rss": 86 << 20,
                 "private": None,
+                "proportional": None,
             }
             for number, state in enumerate(states, 1)
         ],
@@ -61,6 +65,9 @@ def pool_status(*addresses: str, busy: int = 1, idle: int = 1) -> PoolStatus:
         "recycles": {"max-requests": 12, "max-age": 0},
         "deaths": {"SIGKILL": 1},
         "refused": 4,
+        "slow": 0,
+        "scoreboard": "W_",
+        "totals": {"requests": 6, "answers": {"GET 2xx": 3, "POST 2xx": 1, "GET 4xx": 2}},
     }
 
 
@@ -272,9 +279,11 @@ def test_status_is_one_screen(master: Master, capsys: pytest.CaptureFixture[str]
         "  the last reload that failed: plugins/x.py: bad \\x1b[2J syntax",
         "  recycled: 12 max-requests; died: 1 SIGKILL",
         "  connections refused by who made them: 4",
+        "  scoreboard: W_ (_ waits, W answers, G leaves); answered 6: 4 2xx, 2 4xx",
         "  SLOT  GEN  PID  STATE  REQUESTS  REQUEST     AGE  MEMORY  PRIVATE",
         "     1    2  821   busy      1000     0.3s  3h 12m   86.0M        -",
         "     2    2  822   idle      2000        -  3h 12m   86.0M        -",
+        "  slot 1: GET /wiki\\x1b[2J (joe)",
     ]
 
 
