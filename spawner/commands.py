@@ -214,9 +214,9 @@ def _pool_status(name: str, pool: Supervisor) -> PoolStatus:
         "template": template,
         "workers": [_worker_status(worker) for worker in pool.workers],
         "reloads": {
-            "ok": pool.reloads[True],
-            "failed": pool.reloads[False],
-            "last_error": pool.last_reload_error or None,
+            "ok": pool.replacement.counted[True],
+            "failed": pool.replacement.counted[False],
+            "last_error": pool.replacement.last_error or None,
         },
         "recycles": dict(pool.recycled),
         "deaths": dict(pool.deaths.counted),

@@ -8,7 +8,6 @@ import selectors
 import signal
 import time
 from collections import Counter
-from dataclasses import dataclass
 from typing import Callable, Optional, Union
 
 from spawner.children import TemplateHandle, WorkerHandle, describe_status, send_signal
@@ -20,6 +19,7 @@ from spawner.lifecycle import Event
 from spawner.limits import TIMED_OUT, Limits
 from spawner.overdue import read_stack
 from spawner.pool import Backoff, CrashLoop, WorkerState, plan
+from spawner.replacement import RELOAD, Reloaded, Replacement
 from spawner.scaling import Scaling
 from spawner.settings import Settings
 from spawner.switchboard import Switchboard
@@ -35,20 +35,6 @@ log = logging.getLogger("trac-spawn")
 KILL_AFTER = 5.0
 #: A start that fails this often in a row, without saying why, has failed for good at first start-up.
 SILENT_FAILURES = 3
-
-
-#: The reason of workers that a reload replaces.
-RELOAD = "reload"
-
-Reloaded = Callable[[Optional[BootError]], None]
-
-
-@dataclass
-class Reload:
-    """A reload on its way: ``candidate`` until a worker of it is ready, ``done`` until all is new."""
-
-    candidate: Optional[Generation] = None
-    done: Optional[Reloaded] = None
 
 
 class Supervisor:
@@ -68,8 +54,6 @@ class Supervisor:
         self._in_child = in_child
         #: Workers have been retired, and the sockets queue.
         self.paused = False
-        self.reloads: Counter[bool] = Counter()  # by success
-        self.last_reload_error = ""
         self.deaths = Deaths(workplace.settings.name)
         self._switchboard = Switchboard(selector)
         self._current = Generation(1, workplace, self._switchboard, in_child, broken)
@@ -77,7 +61,8 @@ class Supervisor:
         self._numbered = 0 if workplace.settings.template else 1
         #: Every template that has not been reaped, by pid; one that was dismissed is on its way out.
         self._templates: dict[int, TemplateHandle] = {}
-        self._reload = Reload()
+        #: A generation that is to take over, if there is one.
+        self.replacement = Replacement(self)
         self._growth = Growth(workplace, selector)
         #: Why the pool is not ready, and may never be.
         self.failure: Optional[BootError] = None
@@ -103,7 +88,7 @@ class Supervisor:
     def balance(self) -> None:
         """Take the next step towards the wanted number of ready workers; called after every event."""
         if self._serving:
-            self._advance_reload()
+            self.replacement.advance()
             self._approach()
         else:
             self._finish()
@@ -119,11 +104,11 @@ class Supervisor:
         if self._delay() > 0:
             return
         if not self._current.without_template and self._current.template is None:
-            self._start_template(self._current)
+            self.start_template(self._current)
         # Leaving workers keep their slots, and those that leave slowly may be many.
         room = self._current.workplace.scoreboard.slots - len(self._workers)
         for _ in range(min(steps.spawn, room) if self._current.can_spawn else 0):
-            if not self._spawn(self._current):
+            if not self.spawn(self._current):
                 break
         loaded = self._current.can_spawn and self.ready_workers >= self.target
         if not self.was_ready and loaded:
@@ -134,7 +119,7 @@ class Supervisor:
         """While stopping: once the last worker is gone, and the queue is answered, let all end."""
         if self._workers:
             return
-        if self._queue_waits and self._current.can_spawn and self._spawn(self._current):
+        if self._queue_waits and self._current.can_spawn and self.spawn(self._current):
             (worker,) = self._workers.values()
             log.info("%s answers what the last one has left in the queue", worker.describe())
             self._drain_worker(worker)
@@ -157,7 +142,7 @@ class Supervisor:
     @property
     def _counted(self) -> list[WorkerHandle]:
         """Those that are part of the capacity, or are to be."""
-        return [worker for worker in self._workers.values() if not self._is_on_trial(worker)]
+        return [worker for worker in self._workers.values() if not self.replacement.is_tried_by(worker)]
 
     @property
     def workers(self) -> list[WorkerHandle]:
@@ -224,7 +209,7 @@ class Supervisor:
 
     # -- starting children -----------------------------------------------------------------------
 
-    def _start_template(self, generation: Generation) -> None:
+    def start_template(self, generation: Generation) -> None:
         try:
             template = generation.start_template(self._numbered + 1, self._hear_template)
             self._numbered += 1
@@ -233,7 +218,7 @@ class Supervisor:
             failure = BootError(f"cannot fork: {error.strerror}", os.EX_OSERR)
             self._start_failed("a template", time.monotonic(), failure)
 
-    def _spawn(self, generation: Generation) -> bool:
+    def spawn(self, generation: Generation) -> bool:
         """Ask for one more worker; False when that is not possible now."""
         number = next(n for n in range(1, len(self._workers) + 2) if n not in self._workers)
         try:
@@ -250,7 +235,7 @@ class Supervisor:
         """In a child that works at ``workplace``, None for no pool's: close what is not for it.
         Channels lead to its siblings, and a listening socket stays open as long as anybody has it."""
         self._switchboard.close()
-        candidate = self._reload.candidate
+        candidate = self.replacement.candidate
         for own in (self.workplace, candidate.workplace if candidate else self.workplace):
             for listener in own.listeners:
                 if workplace is None or listener not in workplace.listeners:
@@ -325,7 +310,7 @@ class Supervisor:
         elif message["event"] == "failed":
             worker.failure = reported_failure(message)
         elif message["event"] == "plugins" and worker.state is WorkerState.STARTING:
-            trial = self._reload.candidate if self._is_on_trial(worker) else None
+            trial = self.replacement.candidate if self.replacement.is_tried_by(worker) else None
             self._remember_plugins(trial or self._current, message["broken"])
 
     @staticmethod
@@ -385,8 +370,8 @@ class Supervisor:
         generation.template = None
         if not self._serving or generation.without_template:
             return
-        if generation is self._reload.candidate:
-            self._reload_failed(template.failure or BootError(f"{template.describe()} died early"))
+        if generation is self.replacement.candidate:
+            self.replacement.fail(template.failure or BootError(f"{template.describe()} died early"))
         elif template.proven:
             log.warning("%s died: %s", template.describe(), describe_status(status))
         else:
@@ -425,8 +410,8 @@ class Supervisor:
 
     def _worker_failed(self, worker: WorkerHandle, how: str) -> None:
         self.deaths.remember(worker, how)
-        if self._is_on_trial(worker):
-            self._reload_failed(worker.failure or BootError(f"{worker.describe()} {how}"))
+        if self.replacement.is_tried_by(worker):
+            self.replacement.fail(worker.failure or BootError(f"{worker.describe()} {how}"))
         else:
             self._start_failed(worker.describe(), worker.born, worker.failure, how)
 
@@ -459,101 +444,39 @@ class Supervisor:
 
         ``done`` is called in the end, with the failure when the old generation serves on.
         """
-        self._abandon_reload("another reload has begun")
-        candidate = Generation(
-            self._numbered + 1, workplace, self._switchboard, self._in_child, self._current.broken
-        )
-        self._reload = Reload(candidate, done)
-        log.info("reloading: generation %d", candidate.number)
-        if candidate.without_template:
-            self._numbered += 1
-            return
-        self._start_template(candidate)
-        if candidate.template is None:
-            self._reload_failed(BootError("cannot fork", os.EX_OSERR))
+        self.replacement.begin(workplace, done)
 
-    def _advance_reload(self) -> None:
-        """The next step of a reload: one worker on trial, then all the others, one by one."""
-        candidate = self._reload.candidate
-        if candidate is None:
-            if self._reload.done is not None and not self._worn_by_reload():
-                log.info("reloaded: generation %d", self._current.number)
-                self._finish_reload(None)
-        elif candidate.can_spawn:
-            trial = [worker for worker in self._workers.values() if self._is_on_trial(worker)]
-            if not trial:
-                self._spawn(candidate)
-            elif trial[0].state is WorkerState.READY:
-                self._take_over(candidate)
+    def next_generation(self, workplace: Workplace) -> Generation:
+        """One that is still to be loaded."""
+        number = self._numbered + 1
+        if not workplace.settings.template:
+            self._numbered = number
+        return Generation(number, workplace, self._switchboard, self._in_child, self._current.broken)
 
-    def _take_over(self, candidate: Generation) -> None:
-        """The new generation has proved that it works."""
-        self._reload.candidate = None
+    def take_over(self, generation: Generation) -> None:
+        """It has proved that it works: it is the one that serves, and the workers of others are worn."""
         # Before any socket is closed: the kernel would go on to tell of one that others have open.
-        self._growth.adopt(candidate.workplace)
+        self._growth.adopt(generation.workplace)
         self._current.dismiss_template()
-        self._close_access_file(self.workplace, candidate.workplace)
-        abandoned = [one for one in self.workplace.listeners if one not in candidate.workplace.listeners]
+        self.workplace.leave_access_file(generation.workplace)
+        abandoned = [one for one in self.workplace.listeners if one not in generation.workplace.listeners]
         for listener in abandoned:
             listener.stop_accepting()
             listener.close()
         # Only the old workers have these sockets now, and what is queued there wants its answer.
         farewell = "drain" if abandoned else "retire"
-        self._current = candidate
+        self._current = generation
         self.paused = False
         self._backoff.succeeded()
         self._crash_loop.succeeded()
         self.slow_before += self._limits.slow
-        self._limits = self._limits_of(candidate.workplace.settings)
+        self._limits = self._limits_of(generation.workplace.settings)
         for worker in self._workers.values():
-            if worker.generation != candidate.number and not worker.worn:
+            if worker.generation != generation.number and not worker.worn:
                 worker.reason, worker.farewell = RELOAD, farewell
 
-    def _worn_by_reload(self) -> bool:
-        return any(
-            worker.reason == RELOAD and worker.state is not WorkerState.LEAVING
-            for worker in self._workers.values()
-        )
-
-    def _reload_failed(self, failure: BootError) -> None:
-        log.error("reload failed, the old generation serves on: %s", failure)
-        if failure.unexpected:
-            log.error("%s", failure.traceback.rstrip())
-        candidate = self._reload.candidate
-        assert candidate is not None
-        for worker in self._workers.values():
-            if self._is_on_trial(worker):
-                self._terminate_worker(worker)
-        candidate.dismiss_template()
-        self._close_access_file(candidate.workplace, self.workplace)
-        self._reload.candidate = None
-        self.last_reload_error = str(failure)
-        self._finish_reload(failure)
-
-    @staticmethod
-    def _close_access_file(left: Workplace, kept: Workplace) -> None:
-        """Of two generations, one is left behind."""
-        if left.access is not None and left.access is not kept.access:
-            left.access.close()
-
-    def _abandon_reload(self, why: str) -> None:
-        if self._reload.candidate is not None:
-            self._reload_failed(BootError(f"{why} before this one was done", os.EX_TEMPFAIL))
-        elif self._reload.done is not None:
-            self._finish_reload(None)  # it has taken over; only old workers are left
-
-    def _finish_reload(self, failure: Optional[BootError]) -> None:
-        done, self._reload = self._reload.done, Reload()
-        self.reloads[failure is None] += 1
-        if done is not None:
-            done(failure)
-
-    def _is_on_trial(self, worker: WorkerHandle) -> bool:
-        candidate = self._reload.candidate
-        return candidate is not None and worker.generation == candidate.number
-
     def _generation_of(self, template: TemplateHandle) -> Generation:
-        candidate = self._reload.candidate
+        candidate = self.replacement.candidate
         return candidate if candidate and candidate.template is template else self._current
 
     # -- ending ----------------------------------------------------------------------------------
@@ -569,7 +492,7 @@ class Supervisor:
         listeners = self.workplace.listeners
         waits = bool(self._workers or self._growth.queued) and not all(one.lasting for one in listeners)
         self._queue_waits = self.was_ready and waits
-        self._abandon_reload("the pool is being stopped")
+        self.replacement.abandon("the pool is being stopped")
         if not self._current.can_spawn:
             self._current.dismiss_template()
         for worker in self._workers.values():
@@ -591,12 +514,12 @@ class Supervisor:
         self._growth.attend(False)
         for listener in self.workplace.listeners:
             listener.stop_accepting()
-        self._abandon_reload("the pool is being stopped")
+        self.replacement.abandon("the pool is being stopped")
         self._current.dismiss_template()
         for worker in self._workers.values():
-            self._terminate_worker(worker)
+            self.terminate_worker(worker)
 
-    def _terminate_worker(self, worker: WorkerHandle) -> None:
+    def terminate_worker(self, worker: WorkerHandle) -> None:
         worker.tell("terminate")
         worker.signal(signal.SIGTERM)
         worker.state = WorkerState.LEAVING
@@ -651,4 +574,4 @@ class Supervisor:
         worker.tell(worker.farewell)
 
     def _limits_of(self, settings: Settings) -> Limits:
-        return Limits(settings, self._retire_now, self._terminate_worker)
+        return Limits(settings, self._retire_now, self.terminate_worker)

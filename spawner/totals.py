@@ -26,7 +26,7 @@ class Totals:
             pool.workplace.scoreboard.snapshot().totals,
             dict(pool.recycled),
             dict(pool.deaths.counted),
-            dict(pool.reloads),
+            dict(pool.replacement.counted),
             pool.slow_requests,
         )
 
@@ -67,7 +67,7 @@ class Totals:
         pool.workplace.scoreboard.add(self.counters)
         pool.recycled.update(self.recycled)
         pool.deaths.counted.update(self.deaths)
-        pool.reloads.update(self.reloads)
+        pool.replacement.counted.update(self.reloads)
         pool.slow_before += self.slow
 
 

@@ -105,6 +105,11 @@ class Workplace:
     #: Before "worker 3" in titles and the log: the pool's name, where there are several.
     label: str = ""
 
+    def leave_access_file(self, kept: Workplace) -> None:
+        """In the master, of two generations this one is left behind: close its own access log."""
+        if self.access is not None and self.access is not kept.access:
+            self.access.close()
+
     def drop_privileges(self) -> None:
         """Before any application code runs. Raises BootError."""
         settings = self.settings
