@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from workers.connection import Connection
 from workers.fastcgi.records import MAX_ALIGNED_CONTENT
@@ -19,9 +20,16 @@ class AnswerOutput:
     """An ``Output`` of workers.wsgi."""
 
     def __init__(
-        self, connection: Connection, request_id: str = "", errors_to: str = "web-server"
+        self,
+        connection: Connection,
+        request_id: str = "",
+        errors_to: str = "web-server",
+        progress: Callable[[int], None] = lambda size: None,
     ) -> None:
-        """``errors_to``: "web-server", "log" or "both"."""
+        """``errors_to``: "web-server", "log" or "both". ``progress`` is told how many bytes, the header
+        among them, have gone out of an answer that takes more than one write."""
+        self._progress = progress
+        self._size = 0
         self._connection = connection
         self._errors_to = errors_to
         self._request_id = request_id
@@ -40,11 +48,14 @@ class AnswerOutput:
         elif self._request_id and b"\nx-request-id:" not in data[0].lower():
             data = [f"X-Request-Id: {self._request_id}\r\n".encode(), *data]
         self.started = True
-        if sum(map(len, data)) > PIECE:
+        size = sum(map(len, data))
+        if size > PIECE:
             self._send_pieces(data)
             buffers = []
         else:
             buffers = self._protocol.stdout(b"".join(data))
+            if not end:
+                self._advance(size)
         if end:
             self.ended = True
             buffers += self._protocol.end_request()
@@ -54,8 +65,14 @@ class AnswerOutput:
     def _send_pieces(self, data: list[bytes]) -> None:
         for block in data:
             for start in range(0, len(block), PIECE):
-                self._connection.send(self._protocol.stdout(block[start : start + PIECE]))
+                piece = block[start : start + PIECE]
+                self._connection.send(self._protocol.stdout(piece))
+                self._advance(len(piece))
                 self._connection.look_for_abort()
+
+    def _advance(self, size: int) -> None:
+        self._size += size
+        self._progress(self._size)
 
     def time_out(self) -> None:
         """Nothing that the application still says gets out; the visitor is told by us, if by anybody."""

@@ -128,7 +128,7 @@ class Slot:
         self._words[REFUSED] += 1
 
     def sent(self, size: int) -> None:
-        """So many bytes of the answer's body have been sent by now."""
+        """So many bytes of the answer have been sent by now."""
         self._words[_SENT] = size
 
     def waited(self, wait: int) -> None:

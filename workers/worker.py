@@ -315,7 +315,7 @@ class Worker:
         self._titled_idle = False
         self._entitle(f"busy {connection.describe_request()}")
         self._output = AnswerOutput(
-            connection, self._ledger.request_id, self._config.wsgi_errors
+            connection, self._ledger.request_id, self._config.wsgi_errors, self._slot.sent
         )
         result = Result(0, 0, False)
         try:

@@ -182,3 +182,18 @@ def test_counters_survive_an_upgrade(spawn: Spawner) -> None:
     wait_until(lambda: requests() == 8, what="the count of both programs")
     os.kill(successor, signal.SIGTERM)
     wait_gone([successor])
+
+
+def test_ten_thousand_connections_in_turn(spawn: Spawner, tmp_path: Path) -> None:
+    """To the status process: most say nothing, some ask; every answer comes, nothing is left open."""
+    options, where = apart(tmp_path)
+    pool = spawn("-n", 1, *APP, *options)
+    (pid,) = status_processes(pool)
+    before = psutil.Process(pid).num_fds()
+    for number in range(10_000):
+        with client.connect(where, 20):
+            if number % 500 == 0:
+                assert "pool" in get(where, "/status?json")
+    assert "pool" in get(where, "/status")
+    wait_until(lambda: psutil.Process(pid).num_fds() <= before + 1, what="descriptors as before")
+    assert status_processes(pool) == [pid]

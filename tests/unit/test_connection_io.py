@@ -407,3 +407,23 @@ def test_a_peer_that_leaves(ends: Ends, cut: int, caplog: pytest.LogCaptureFixtu
 def test_a_description_cannot_forge_a_log_line(ends: Ends) -> None:
     ends.feed(ends.begin(REQUEST_URI="/a\nb\x1b[0m"))
     assert ends.ours.describe_request() == "POST /a\\nb\\x1b[0m"
+
+
+def test_the_progress_of_a_long_answer_is_told(ends: Ends) -> None:
+    told: list[int] = []
+    ends.feed(ends.request())
+    output = AnswerOutput(ends.ours, progress=told.append)
+    output.send([b"Status: 200 OK\r\n\r\n", b"x" * 10], False)
+    output.send([b"y" * 5], True)
+    assert told == [28]
+
+
+def test_an_id_is_added_but_not_beside_the_applications(ends: Ends) -> None:
+    for head, sent in (
+        (b"Status: 200 OK\r\n\r\n", b"X-Request-Id: an-id\r\nStatus: 200 OK\r\n\r\n"),
+        (b"Status: 200 OK\r\nx-request-ID: own\r\n\r\n",) * 2,
+    ):
+        ends.feed(ends.request())
+        AnswerOutput(ends.ours, "an-id").send([head], True)
+        ends.ours.finish(True)
+        assert ends.events() == [Stdout(1, sent), COMPLETE]
