@@ -20,6 +20,8 @@ from urllib.parse import unquote
 # RFC 9112, 3.2.2: a proxy is asked for "http://host/path", and some servers pass that on.
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _PATH_END = re.compile(r"[?#]")
+#: What two may read differently.
+_ODD = re.compile(r"[%#]|/[/.]")
 
 
 def parse_script_name(given: str) -> str:
@@ -56,7 +58,10 @@ def split_at(params: Mapping[str, str], script_name: str, depth: int) -> Optiona
     """
     path_info = params.get("PATH_INFO", "")
     whole = params.get("SCRIPT_NAME", "") + path_info
-    asked = _place(requested_path(params.get("REQUEST_URI", "")), script_name, depth)
+    uri = params.get("REQUEST_URI", "")
+    if whole.startswith(f"{script_name}/") and uri.partition("?")[0] == whole and not _ODD.search(whole):
+        return script_name, whole[len(script_name) :]  # nearly every request
+    asked = _place(requested_path(uri), script_name, depth)
     decided = _place(whole, script_name, depth)
     if asked is None or decided is not None and _names(asked)[:depth] not in (
         _names(decided)[:depth],
