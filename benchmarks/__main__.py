@@ -106,7 +106,6 @@ def write(results: Results, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "results.md").write_text(report.to_markdown(results))
     (directory / "results.json").write_text(report.to_json(results))
-    (directory / "results.rst").write_text(report.to_rst(results))
     for outcome in results.outcomes.values():
         for name, picture in outcome.pictures.items():
             (directory / name).write_text(picture)

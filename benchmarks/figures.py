@@ -12,13 +12,11 @@ Best = Callable[[Sequence[float]], float]
 
 @dataclass(frozen=True)
 class Row:
-    """``figures`` has the columns' keys; ``best`` (max or min) says which figure is the better.
-    ``headline`` is its title in the summary; a row without one is not there."""
+    """``figures`` has the columns' keys; ``best`` (max or min) says which figure is the better."""
 
     title: str
     figures: Mapping[str, Figure]
     best: Best
-    headline: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Results as Markdown for people, as reStructuredText for the README, and as JSON for programs."""
+"""Results as Markdown for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -42,43 +42,12 @@ def to_markdown(results: Results) -> str:
 
 
 def markdown_table(table: Table) -> str:
-    head, *rows = _cells(table)
+    head, *rows = cells(table)
     lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def to_rst(results: Results) -> str:
-    """The summary, for the README."""
-    return rst_table(summary(results))
-
-
-def summary(results: Results) -> Table:
-    """What peers are compared by, in one table."""
-    rows = [
-        dataclasses.replace(row, title=row.headline)
-        for outcome in results.outcomes.values()
-        for table in outcome.tables
-        for row in table.rows
-        if row.headline
-    ]
-    return Table("Summary", {peer.name: peer.name for peer in results.plan.peers}, rows, OURS.name)
-
-
-def rst_table(table: Table) -> str:
-    """A simple table; its first heading must not be empty."""
-    head, *rows = [[cell.replace("**", "") for cell in line] for line in _cells(table)]
-    head[0] = "\\"
-    widths = [max(map(len, column)) for column in zip(head, *rows)]
-    rule = "  ".join("=" * width for width in widths)
-
-    def line(cells: list[str]) -> str:
-        aligned = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:])]
-        return "  ".join([cells[0].ljust(widths[0]), *aligned])
-
-    return "\n".join([rule, line(head), rule, *map(line, rows), rule, ""])
-
-
-def _cells(table: Table) -> list[list[str]]:
+def cells(table: Table) -> list[list[str]]:
     head = ["", *table.columns.values()]
     if table.compares:
         head.append("ratio")

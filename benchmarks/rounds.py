@@ -52,17 +52,9 @@ class Rounds:
         samples = self._samples.get(peer, {}).get(page, [])
         return median([getattr(sample, name) for sample in samples]) if samples else None
 
-    def row(
-        self,
-        title: str,
-        peers: Sequence[Peer],
-        page: Page,
-        name: str,
-        best: Best,
-        headline: str = "",
-    ) -> Row:
+    def row(self, title: str, peers: Sequence[Peer], page: Page, name: str, best: Best) -> Row:
         figures = {peer.name: self.figure(peer.name, page.title, name) for peer in peers}
-        return Row(title, figures, best, headline)
+        return Row(title, figures, best)
 
     def failures(self) -> list[str]:
         failed = [

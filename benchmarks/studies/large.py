@@ -19,5 +19,5 @@ def study(bench: Bench) -> Outcome:
         f"{content.pages} wiki pages"
     )
     headings = {peer.name: bench.heading(peer) for peer in bench.peers}
-    table = Table(title, headings, rows(bench, rounds, pages, "large: "), OURS.name)
+    table = Table(title, headings, rows(bench, rounds, pages), OURS.name)
     return Outcome([table], rounds.raw(), failures=rounds.failures())

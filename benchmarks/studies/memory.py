@@ -25,8 +25,7 @@ def study(bench: Bench) -> Outcome:
     def figures(workers: int) -> dict[str, Figure]:
         return {name: _megabytes(sizes.get(workers)) for name, sizes in found.items()}
 
-    titles = {workers: f"{workers} workers, MB" for workers in plan.sizes}
-    rows = [Row(title, figures(workers), min, title) for workers, title in titles.items()]
+    rows = [Row(f"{workers} workers, MB", figures(workers), min) for workers in plan.sizes]
     title = f"Memory: sum of PSS of all processes after {plan.visits} mixed pages for each worker"
     headings = {peer.name: bench.heading(peer) for peer in peers}
     table = Table(title, headings, rows, OURS.name)

@@ -32,18 +32,13 @@ def compare(bench: Bench, pages: Sequence[Page], env: Optional[Path] = None) -> 
     return rounds
 
 
-def rows(bench: Bench, rounds: Rounds, pages: Sequence[Page], where: str = "") -> list[Row]:
-    """``where`` is put before their titles in the summary, which has latency and CPU time of the
-    first page alone."""
+def rows(bench: Bench, rounds: Rounds, pages: Sequence[Page]) -> list[Row]:
     return [
-        rounds.row(
-            f"{page.title}, {unit}", bench.peers, page, figure, best,
-            f"{where}{page.short}, {short}" if page in summed else "",
-        )
-        for unit, figure, best, short, summed in (
-            ("requests/s", "requests_per_second", max, "req/s", pages),
-            ("p99, ms", "p99_ms", min, "p99 ms", pages[:1]),
-            ("CPU ms a request", "cpu_ms", min, "CPU ms", pages[:1]),
+        rounds.row(f"{page.title}, {unit}", bench.peers, page, figure, best)
+        for unit, figure, best in (
+            ("requests/s", "requests_per_second", max),
+            ("p99, ms", "p99_ms", min),
+            ("CPU ms a request", "cpu_ms", min),
         )
         for page in pages
-    ]  # fmt: skip
+    ]

@@ -28,7 +28,7 @@ def study(bench: Bench) -> Outcome:
                 service = stage.service(peer, WIKI)
                 found[peer.name] = [_once(peer, service, plan.settle) for _ in range(plan.kills)]
     figures = {name: median(times) for name, times in found.items()}
-    rows = [Row("after SIGKILL, ms", figures, min, "worker killed, ms")]
+    rows = [Row("after SIGKILL, ms", figures, min)]
     title = f"The only worker is killed: when its replacement has answered {WIKI.title}"
     headings = {peer.name: bench.heading(peer) for peer in peers}
     return Outcome([Table(title, headings, rows, OURS.name)], found)

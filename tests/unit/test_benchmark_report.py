@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 import xml.etree.ElementTree
+from pathlib import Path
 
 import pytest
 
-from benchmarks import report, svg
+from benchmarks import report, summary, svg
 from benchmarks.figures import Row, Table
 
+ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = {"ours": "Ours", "a": "A", "b": "B"}
 
 
@@ -38,7 +42,7 @@ def test_a_figure_that_was_not_measured_is_a_dash() -> None:
 
 
 def test_rst_is_aligned() -> None:
-    assert report.rst_table(Table("Title", COLUMNS, table(1, 22, 333).rows)) == (
+    assert summary.simple_table(Table("Title", COLUMNS, table(1, 22, 333).rows)) == (
         "===  ====  ====  ===\n"
         "\\    Ours     A    B\n"
         "===  ====  ====  ===\n"
@@ -62,3 +66,14 @@ def test_lines_with_nothing_measured_are_still_a_picture() -> None:
 @pytest.mark.parametrize("value,end", [(0.4, 1), (9, 12), (97, 120), (290, 400), (1234, 1600)])
 def test_an_axis_ends_at_a_round_number_above(value: float, end: float) -> None:
     assert svg.round_up(value) == end
+
+
+def test_the_readme_quotes_the_run_that_is_kept() -> None:
+    kept = ROOT / "benchmarks" / "results"
+    results = json.loads((kept / "results.json").read_text())
+    readme = (ROOT / "README.rst").read_text()
+    assert summary.of(sorted(kept.glob("*.json"))) in readme
+    assert results["date"][:10] in readme
+    assert f"``{results['command']}``" in readme
+    for picture in re.findall(r"benchmarks/results/[\w.]+\.svg", readme):
+        assert (ROOT / picture).stat().st_size < 20 << 10
