@@ -10,7 +10,6 @@ from spawner.doctor.finding import Findings, error, warning
 from spawner.doctor.page import Page
 from spawner.doctor.visit import MARK, Visit
 from spawner.doctor.visitor import Reply, Visitor
-from spawner.settings import BY_NAME
 
 #: What proxies and plugins call the name of a user who has been authenticated elsewhere.
 FORGED_HEADERS = ("Remote-User", "X-Remote-User", "X-Forwarded-User")
@@ -31,8 +30,7 @@ def _bypass(visit: Visit) -> Findings:
     credentials = base64.b64encode(f"{BY_PASSWORD}:wrong".encode()).decode()
     if BY_PASSWORD in stranger.get(first, Authorization=f"Basic {credentials}").text:
         mend = visit.mend_all(remedies.BYPASS)
-        if "trust_remote_user" in BY_NAME:
-            mend += "\nor trac-spawn with --trust-remote-user auth-type"
+        mend += "\nor, where nobody logs in by the web server, trac-spawn with --trust-remote-user never"
         yield error(
             "login-bypass",
             f"{visit.url} lets in whoever says to be somebody: any name, with any password",

@@ -7,7 +7,8 @@ from typing import Dict
 
 #: By what the header "Server" begins with.
 SERVERS: Mapping[str, str] = {
-    "nginx": "nginx", "openresty": "nginx", "lighttpd": "lighttpd", "apache": "Apache", "caddy": "Caddy"
+    "nginx": "nginx", "openresty": "nginx", "lighttpd": "lighttpd", "apache": "Apache", "caddy": "Caddy",
+    "haproxy": "HAProxy",
 }  # fmt: skip
 
 Lines = Dict[str, str]
@@ -20,6 +21,7 @@ SOCKET: Lines = {
     '"check-local" => "disable" )) )',
     "Apache": 'ProxyPass "{prefix}" "unix:/PATH/OF/THE/SOCKET|fcgi://trac{prefix}"',
     "Caddy": "reverse_proxy unix//PATH/OF/THE/SOCKET {{ transport fastcgi }}",
+    "HAProxy": "server trac unix@/PATH/OF/THE/SOCKET proto fcgi",
 }
 PASS_ON: Lines = {
     "nginx": "location ~ ^{prefix}(?:/|$) {{ ... fastcgi_pass ...; }}, and no other location that "
@@ -107,7 +109,10 @@ LOGIN: Lines = {
     "Caddy": "basic_auth {prefix}/login {{ NAME HASH }}\nenv REMOTE_USER {{http.auth.user.id}}",
 }
 BYPASS: Lines = {
-    "nginx": "fastcgi_param REMOTE_USER \"\";  # instead of $remote_user, wherever auth_basic is off",
+    "nginx": 'fastcgi_param REMOTE_USER "";  # behind the include, wherever auth_basic is off; or\n'
+    "trac-spawn with --trust-remote-user auth-type, and wherever auth_basic is on:\n"
+    "fastcgi_param AUTH_TYPE Basic;",
+    "HAProxy": "http-request del-header Authorization if !LOGIN  # LOGIN: where it checks the password",
     "Caddy": "env REMOTE_USER {{http.auth.user.id}}, and no header of the visitor",
 }
 

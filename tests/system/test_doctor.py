@@ -383,10 +383,6 @@ def param(name: str, value: str) -> Callable[[Front], WebServer]:
     return lambda front: front.nginx(f"fastcgi_param {name} {value};")
 
 
-def another_place(front: Front) -> WebServer:
-    return front.nginx(match="= /other", login="/other/login")
-
-
 def full_disk(front: Front) -> WebServer:
     """As far as nginx can tell: it may not write what it has no memory for."""
     server = front.nginx()
@@ -401,7 +397,7 @@ def stale_files(front: Front) -> WebServer:
     copy = front.directory / "htdocs"
     shutil.copytree(HTDOCS, copy)
     (copy / "css" / "trac.css").write_text("/* of Trac 1.4 */")
-    return chrome(front, copy, "include /etc/nginx/mime.types;")
+    return chrome(front, copy)
 
 
 def chrome(front: Front, folder: Path, more: str = "") -> WebServer:
@@ -419,7 +415,6 @@ class FrontFault:
 
 
 FRONT_FAULTS = [
-    FrontFault("another place", another_place, "front-not-passed", "location ~ ^/trac"),
     FrontFault(
         "nobody behind", lambda front: front.nginx(socket="/nowhere"), "front-no-pool", "fastcgi_pass unix:"
     ),
@@ -455,10 +450,6 @@ FRONT_FAULTS = [
         "front-upload", "client_max_body_size 64m;",
     ),
     FrontFault(
-        "lighttpd's small uploads", lambda front: front.lighttpd(more="server.max-request-size = 1000"),
-        "front-upload", "server.max-request-size = 65536",
-    ),
-    FrontFault(
         "HTTP_IF_MODIFIED_SINCE", param("HTTP_IF_MODIFIED_SINCE", '""'),
         "front-not-modified", "fastcgi_param HTTP_IF_MODIFIED_SINCE",
     ),
@@ -475,7 +466,7 @@ FRONT_FAULTS = [
         "no files", lambda front: chrome(front, front.directory / "nothing"),
         "front-static", "trac-admin ENV deploy",
     ),
-    FrontFault("no types", lambda front: chrome(front, HTDOCS), "front-static", "mime.types"),
+    FrontFault("no types", lambda front: chrome(front, HTDOCS, "types { }"), "front-static", "mime.types"),
     FrontFault("files of another version", stale_files, "chrome-stale", "trac-admin ENV deploy DIR"),
     FrontFault(
         "a user without a password", param("REMOTE_USER", "$remote_user"),
