@@ -198,7 +198,12 @@ def _pool_status(name: str, pool: Supervisor) -> PoolStatus:
     board = pool.workplace.scoreboard.snapshot()
     template: Optional[TemplateStatus] = None
     if found is not None:
-        template = {"pid": found.pid, "generation": found.generation, "ready": found.ready}
+        template = {
+            "pid": found.pid,
+            "generation": found.generation,
+            "ready": found.ready,
+            "age_s": time.monotonic() - found.born,
+        }
     return {
         "name": name,
         "state": pool.state,

@@ -42,6 +42,8 @@ class Helper:
         self._switchboard = Switchboard(selector)
         self.listeners: list[Listener] = []
         self.news = NewsPage()
+        #: Another master's process answers.
+        self._retired = False
         self._channel: Optional[Channel] = None
         self._pid: Optional[int] = None
         self._former: set[int] = set()
@@ -50,18 +52,23 @@ class Helper:
 
     @property
     def wanted(self) -> bool:
-        return bool(self.listeners)
+        return bool(self.listeners) and not self._retired
 
-    def configure(self, configuration: Configuration, inheritance: Inheritance) -> None:
+    def configure(
+        self, configuration: Configuration, inheritance: Inheritance, start: bool = True
+    ) -> None:
         """Listen as ``configuration`` says, and begin anew with its pools. Raises BootError, and then all
-        is as it was."""
+        is as it was. ``start`` False: start() follows, when an earlier master makes way."""
         master = configuration.master
         first = configuration.pools[0]
         access = Access(first.socket_mode, first.socket_user, first.socket_group)
-        wanted = [] if master.status_listen is None else [_parse(master.status_listen)]
+        asked = (("--status-listen", master.status_listen), ("--metrics", master.metrics))
+        if master.metrics is not None and master.metrics == master.status_listen:
+            raise BootError("--metrics: --status-listen has this address already", os.EX_USAGE)
+        named = {_parse(text, option): option for option, text in asked if text is not None}
         kept = {**inheritance.listeners, **{listener.asked: listener for listener in self.listeners}}
-        listeners = [kept.get(address) or _open(address, access) for address in wanted]
-        for address in wanted:
+        listeners = [kept.get(address) or _open(address, access, named[address]) for address in named]
+        for address in named:
             inheritance.listeners.pop(address, None)
         for listener in self.listeners:
             if listener not in listeners:
@@ -69,7 +76,9 @@ class Helper:
         self.listeners = listeners
         self._dismiss()
         self._backoff.succeeded()
-        self.start()
+        self._retired = not start
+        if start:
+            self.start()
 
     def claim(self) -> None:
         """As Listener.claim(). Raises OSError."""
@@ -77,7 +86,8 @@ class Helper:
             listener.claim(BACKLOG)
 
     def start(self) -> None:
-        """Fork the process, when one is wanted."""
+        """Fork the process, when one is wanted. From now on there is always one."""
+        self._retired = False
         if not self.wanted:
             return
         try:
@@ -136,6 +146,11 @@ class Helper:
         if self._pid is None and self.wanted and not self._backoff.remaining(time.monotonic()):
             self.start()
 
+    def retire(self) -> None:
+        """Leave the sockets to the process of a new master: of two, each would show half of all."""
+        self._retired = True
+        self._dismiss()
+
     def reopen(self) -> None:
         """The log file has been opened again."""
         own = own_log_file()
@@ -176,18 +191,18 @@ class Helper:
             self._channel = None
 
 
-def _parse(text: str) -> Address:
+def _parse(text: str, option: str) -> Address:
     try:
         return parse_address(text)
     except ValueError as error:
-        raise BootError(f"--status-listen: {error}", os.EX_USAGE) from None
+        raise BootError(f"{option}: {error}", os.EX_USAGE) from None
 
 
-def _open(address: Address, access: Access) -> Listener:
+def _open(address: Address, access: Access, option: str) -> Listener:
     listener = open_listener(address, BACKLOG, access)
-    log.info("status on %s", listener.address)
+    log.info("%s: %s", option.lstrip("-"), listener.address)
     if _is_public(address):
-        log.warning("the status can be seen by whoever reaches %s", listener.address)
+        log.warning("%s: whoever reaches %s sees what visitors request", option, listener.address)
     return listener
 
 

@@ -17,6 +17,7 @@ from typing import Callable, Iterator, Optional, Union
 from setproctitle import setproctitle
 
 from spawner import activation, children, logs, privileges, systemd
+from spawner.addresses import parse_address
 from spawner.commands import Commands
 from spawner.configuration import Configuration
 from spawner.control import Control, open_control
@@ -159,7 +160,7 @@ class Master:
         if self.predecessor is not None:
             self.predecessor.watch(self, self._selector)
         prctl.become_subreaper()
-        self.helper.configure(self.configuration, self.inheritance)
+        self.helper.configure(self.configuration, self.inheritance, self.predecessor is None)
         log.info("listening on %s", ", ".join(self._addresses()))
         while self._lifecycle.state is not State.STOPPED:
             for pool in self._all_pools():
@@ -495,13 +496,16 @@ class Master:
         from spawner.statusprocess import View, run_status_process  # not for a master without one
 
         settings = {pool.name: pool for pool in self.configuration.pools}
+        where = self.configuration.master.metrics
+        metrics = parse_address(where) if where is not None else None
         views = [
             View(settings.get(name, pool.workplace.settings), pool.workplace.scoreboard)
             for name, pool in self.pools.items()
         ]
         self._in_child(None)
         sockets = [listener.socket for listener in listeners]
-        run_status_process(sockets, views, self.helper.news, channel, self._pid)
+        http = [listener.socket for listener in listeners if listener.asked == metrics]
+        run_status_process(sockets, http, views, self.helper.news, channel, self._pid)
 
     def _addresses(self) -> Iterator[str]:
         return (str(listener.address) for listener in self.listeners())

@@ -101,6 +101,7 @@ class Predecessor:
             listener.others.discard(PREDECESSOR)
         self._take_control(master)
         master.inheritance.close()
+        master.helper.start()
         self._gone = True
         self.channel.send({"event": "done"})
 

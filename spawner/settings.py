@@ -292,6 +292,10 @@ class Settings:
         help="Answer --status-path and --ping-path here too, apart from the pools, also when all "
         "workers are busy.",
     )  # fmt: skip
+    metrics: Optional[str] = _setting(
+        MONITORING, scope=Scope.MASTER, parse=values.listener, metavar="ADDRESS",
+        help="Answer HTTP requests for /metrics here, for Prometheus.",
+    )  # fmt: skip
     ping_path: Optional[str] = _setting(
         MONITORING, parse=values.url_path, metavar="/PATH",
         help="Answer requests for this path with --ping-response.",

@@ -36,6 +36,7 @@ class TemplateStatus(TypedDict):
     pid: int
     generation: int
     ready: bool
+    age_s: float
 
 
 class RequestStatus(TypedDict):

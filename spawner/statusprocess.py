@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spawner import privileges
+from spawner import metrics, privileges
 from spawner.news import NewsPage
 from spawner.privileges import Identity
 from spawner.settings import Settings
@@ -24,10 +24,11 @@ from workers.application import Application
 from workers.channel import Channel
 from workers.connection import Ceilings
 from workers.scoreboard import Scoreboard
-from workers.statuspages import Page, ping_page, status_page
+from workers.statuspages import UNCACHED, Page, ping_page, status_page
 from workers.worker import Worker, WorkerConfig
 
 DEFAULT_PATH = "/status"
+METRICS_PATH = "/metrics"
 #: Whom root becomes: the kernel's own number for nobody, and everybody's.
 NOBODY = Identity(65534, 65534, (65534,))
 #: A status page is asked for in one small piece.
@@ -43,9 +44,15 @@ class View:
 
 
 def run_status_process(
-    listeners: Sequence[socket.socket], views: Sequence[View], news: NewsPage, channel: Channel, master: int
+    listeners: Sequence[socket.socket],
+    http: Sequence[socket.socket],
+    views: Sequence[View],
+    news: NewsPage,
+    channel: Channel,
+    master: int,
 ) -> None:
-    """Be the status process until the master says otherwise, or is gone."""
+    """Be the status process until the master says otherwise, or is gone. ``http``: those of the
+    listeners where HTTP is spoken."""
     if os.geteuid() == 0:
         privileges.drop(NOBODY, None, "/", None)
     prctl.die_with_parent(signal.SIGTERM)
@@ -53,8 +60,8 @@ def run_status_process(
         return
     slot = Scoreboard(1).slot(1)
     slot.occupy(os.getpid(), 0, time.time_ns())
-    application = Application(by_path(pages(views)))
-    config = WorkerConfig(CEILINGS)
+    application = Application(by_path({**pages(views), METRICS_PATH: metrics_page(views, news)}))
+    config = WorkerConfig(CEILINGS, http=http)
     Worker(application, listeners, config, slot=slot, name="status", channel=channel).run()
 
 
@@ -70,6 +77,19 @@ def pages(views: Sequence[View]) -> dict[str, Page]:
         if settings.ping_path is not None:
             found.setdefault(settings.ping_path, ping_page(settings.ping_response))
     return found
+
+
+def metrics_page(views: Sequence[View], news: NewsPage) -> Page:
+    """A WSGI application that shows all pools to Prometheus."""
+
+    def page(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+        openmetrics = "application/openmetrics-text" in environ.get("HTTP_ACCEPT", "")
+        boards = {view.settings.name: view.scoreboard.snapshot() for view in views}
+        text = metrics.render(boards, news.read().status, openmetrics)
+        start_response("200 OK", [("Content-Type", metrics.media_type(openmetrics)), *UNCACHED])
+        return [text.encode()]
+
+    return page
 
 
 def by_path(found: dict[str, Page]) -> Page:

@@ -19,6 +19,8 @@ class Totals:
     #: By success.
     reloads: Mapping[bool, int] = field(default_factory=dict)
     slow: int = 0
+    #: How often more workers were wanted than may be.
+    ceiling: int = 0
 
     @classmethod
     def of(cls, pool: Supervisor) -> Totals:
@@ -28,6 +30,7 @@ class Totals:
             dict(pool.deaths.counted),
             dict(pool.replacement.counted),
             pool.slow_requests,
+            pool.scaling.max_reached,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -37,6 +40,7 @@ class Totals:
             "deaths": dict(self.deaths),
             "reloads": {"ok": self.reloads.get(True, 0), "failed": self.reloads.get(False, 0)},
             "slow": self.slow,
+            "ceiling": self.ceiling,
         }
 
     @classmethod
@@ -50,6 +54,7 @@ class Totals:
             {str(cause): int(count) for cause, count in told.get("deaths", {}).items()},
             {True: int(reloads.get("ok", 0)), False: int(reloads.get("failed", 0))},
             int(told.get("slow", 0)),
+            int(told.get("ceiling", 0)),
         )
 
     def since(self, before: Totals) -> Totals:
@@ -60,6 +65,7 @@ class Totals:
             Counter(self.deaths) - Counter(before.deaths),
             Counter(self.reloads) - Counter(before.reloads),
             self.slow - before.slow,
+            self.ceiling - before.ceiling,
         )
 
     def add_to(self, pool: Supervisor) -> None:
@@ -69,6 +75,7 @@ class Totals:
         pool.deaths.counted.update(self.deaths)
         pool.replacement.counted.update(self.reloads)
         pool.slow_before += self.slow
+        pool.scaling.max_reached += self.ceiling
 
 
 def tell(pools: Mapping[str, Supervisor]) -> dict[str, Totals]:

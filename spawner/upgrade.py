@@ -207,6 +207,7 @@ class Upgrade:
                 listener.others.add(SUCCESSOR)
         if master.control is not None:
             master.control.listener.others.add(SUCCESSOR)
+        master.helper.retire()
         master.systemd.main_pid(self.pid)
         self._known = master.systemd.barrier()
         master.systemd.forget()

@@ -11,13 +11,15 @@ import logging
 import socket
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO, NoReturn, Optional, Sequence, cast
+from typing import BinaryIO, NoReturn, Optional, Protocol, Sequence, cast
 
 from workers.environ import BadRequest, content_length
 from workers.fastcgi.connection import (
     NEED_DATA,
     EndOfBody,
+    Event,
     ParamsTooLarge,
     RequestAborted,
     RequestBody,
@@ -54,6 +56,26 @@ class Ceilings:
     keep_alive_timeout: float = 75.0
 
 
+class ServerProtocol(Protocol):
+    """What is spoken on a connection; see fastcgi/connection.py, which has all there is to say."""
+
+    request_id: Optional[int]
+    keep_connection: bool
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def state(self) -> State: ...
+    @property
+    def buffered(self) -> bool: ...
+    def receive_data(self, data: bytes) -> None: ...
+    def next_event(self) -> Event: ...
+    def data_to_send(self) -> bytes: ...
+    def stdout(self, data: bytes) -> list[bytes]: ...
+    def stderr(self, data: bytes) -> list[bytes]: ...
+    def end_request(self, app_status: int = 0) -> list[bytes]: ...
+
+
 class Connection:
     """A connection to a web server. ``accepted`` and ``deadline`` are on the monotonic clock."""
 
@@ -63,6 +85,7 @@ class Connection:
         ceilings: Ceilings,
         network: bool = True,
         waited: Optional[Waiting] = None,
+        protocol: Callable[[], ServerProtocol] = ServerConnection,
     ) -> None:
         """``network`` False: it is a Unix socket, of which a reset takes away nothing that was sent.
         ``waited``: how it was at the worker that has handed it over."""
@@ -75,7 +98,7 @@ class Connection:
         self._network = network
         self._outgoing = Outgoing(sock)
         self._cut = False  # the answer that is being sent is to end without END_REQUEST
-        self.protocol = ServerConnection()
+        self.protocol = protocol()
         self.params: dict[str, str] = {}
         self.body: BinaryIO = io.BytesIO()
         #: The status line of an answer that the request gets without reaching the application.
@@ -139,7 +162,7 @@ class Connection:
             self.protocol.receive_data(data)
             return self._process_events()
         except RemoteProtocolError as error:
-            log.warning("closing a connection that does not speak FastCGI: %s", error)
+            log.warning("closing a connection that does not speak %s: %s", self.protocol.name, error)
             self.closed = True
             return False
         except OSError as error:  # the disk that holds large bodies is full, say

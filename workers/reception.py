@@ -27,8 +27,8 @@ _GONE_BEFORE = {
 
 
 class Reception:
-    """Accepts while it is open, and gives each connection to ``welcome``, with whether it comes over
-    a network protocol, and how it has waited at another worker already."""
+    """Accepts while it is open, and gives each connection to ``welcome``, with the listener that it came
+    to, or how it has waited at another worker already."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Reception:
         handoff: Optional[Handoff],
         doorkeeper: Doorkeeper,
         selector: Selector,
-        welcome: Callable[[socket.socket, bool, Optional[Waiting]], None],
+        welcome: Callable[[socket.socket, Optional[socket.socket], Optional[Waiting]], None],
         has_room: Callable[[], bool],
     ) -> None:
         self._listeners = list(listeners)
@@ -114,8 +114,7 @@ class Reception:
         if not self._doorkeeper.admits(sock, address):
             sock.close()
         else:
-            network = isinstance(address, tuple)  # a Unix socket's is a string
-            self._welcome(sock, network, None)
+            self._welcome(sock, listener, None)
         return True
 
     def _take_over(self) -> bool:
@@ -127,7 +126,7 @@ class Reception:
         taken = self._handoff.accept()
         if taken is None:
             return False
-        self._welcome(taken.socket, taken.socket.family != socket.AF_UNIX, taken)
+        self._welcome(taken.socket, None, taken)
         return True
 
     def _pause(self, reason: str) -> None:

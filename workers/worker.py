@@ -25,8 +25,10 @@ from workers.application import Application
 from workers.channel import Channel, Message
 from workers.connection import Ceilings, Connection
 from workers.environ import BadRequest, ErrorStream, make_environ
+from workers.fastcgi.connection import ServerConnection
 from workers.handoff import Handoff, Waiting
 from workers.heap import Heap
+from workers.http import HttpConnection
 from workers.interruption import RequestTimedOut
 from workers.ledger import Ledger
 from workers.logs import reopen_log_files
@@ -83,6 +85,8 @@ class WorkerConfig:
     #: As in AnswerOutput.
     wsgi_errors: str = "web-server"
     access_log: Optional[AccessLog] = None
+    #: Of the listeners, those where HTTP is spoken instead of FastCGI.
+    http: Sequence[socket.socket] = ()
     #: For the access log: the pool's name, and this worker's slot.
     pool: str = ""
     number: int = 0
@@ -208,8 +212,12 @@ class Worker:
 
     # -- connections -----------------------------------------------------------------------------
 
-    def _welcome(self, sock: socket.socket, network: bool, waited: Optional[Waiting]) -> None:
-        self._serve(Connection(sock, self._config.ceilings, network, waited))
+    def _welcome(
+        self, sock: socket.socket, listener: Optional[socket.socket], waited: Optional[Waiting]
+    ) -> None:
+        network = sock.family != socket.AF_UNIX
+        protocol = ServerConnection if listener not in self._config.http else HttpConnection
+        self._serve(Connection(sock, self._config.ceilings, network, waited, protocol))
 
     def _has_room(self) -> bool:
         """Whether one connection more can be held, for which an idle one may have to go."""

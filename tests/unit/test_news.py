@@ -49,12 +49,12 @@ def test_what_does_not_fit_leaves_the_last_that_did() -> None:
     ],
 )  # fmt: skip
 def test_addresses_that_others_can_reach(address: str, public: bool) -> None:
-    assert _is_public(_parse(address)) is public
+    assert _is_public(_parse(address, "--metrics")) is public
 
 
 def test_an_address_that_is_none() -> None:
     with pytest.raises(BootError, match="--status-listen") as raised:
-        _parse("nowhere")
+        _parse("nowhere", "--status-listen")
     assert raised.value.exit_code == os.EX_USAGE
 
 

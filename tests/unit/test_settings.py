@@ -109,7 +109,7 @@ SAMPLES: Dict[str, Tuple[str, Any]] = {
     "log_format": ("JSON", "json"), "capture_output": ("on", True), "wsgi_errors": ("both", "both"),
     "access_log": ("/a", "/a"), "access_format": ("%R %s", "%R %s"), "access_suppress": ("/p", ("/p",)),
     "status_path": ("/s", "/s"), "status_listen": ("127.0.0.1:9", "127.0.0.1:9"),
-    "ping_path": ("/p", "/p"), "ping_response": ("fine", "fine"),
+    "metrics": ("127.0.0.1:9", "127.0.0.1:9"), "ping_path": ("/p", "/p"), "ping_response": ("fine", "fine"),
 }  # fmt: skip
 # What each sample needs beside it to be a whole configuration.
 _DYNAMIC = {"pm": "dynamic", "max_workers": "20"}

@@ -126,6 +126,8 @@ class ServerConnection:
     connection is to be closed after end_request().
     """
 
+    name = "FastCGI"
+
     __slots__ = (
         "request_id",
         "keep_connection",
