@@ -34,7 +34,7 @@ class Rules:
         self._locate(environ)
         if self.environments is not None:
             self.environments.check_child(environ)
-        self._judge_user(environ)
+        self.judge_user(environ)
         if self.for_trac:
             _make_login_text(environ)
 
@@ -62,7 +62,8 @@ class Rules:
         # With mod_rewrite in Apache, Trac would make a SCRIPT_NAME of this one.
         environ.pop("SCRIPT_URL", None)
 
-    def _judge_user(self, environ: dict[str, Any]) -> None:
+    def judge_user(self, environ: dict[str, Any]) -> None:
+        """Take a user away who is not to be believed."""
         if self.trust_remote_user == ALWAYS:
             return
         if self.trust_remote_user == NEVER or not environ.get("AUTH_TYPE"):

@@ -313,6 +313,8 @@ class Worker:
     # -- answering -------------------------------------------------------------------------------
 
     def _answer(self, connection: Connection) -> None:
+        # At once: the status and the access log shall name nobody either who is not believed.
+        self._application.rules.judge_user(connection.params)
         if connection.refusal is not None:
             self._ledger.refuse(connection.params, connection.refusal.code)
             connection.refuse(connection.refusal)

@@ -9,6 +9,7 @@ import pytest
 
 from .clients import Answer, Browser
 from .pools import Spawner
+from .processes import wait_until
 from .webservers import WebServer, WebServers
 
 #: As people have it: with Debian's fastcgi_params, which pass $remote_user on everywhere.
@@ -65,9 +66,13 @@ def test_nginx(
     works: bool,
     is_open: bool,
 ) -> None:
-    pool = spawn("-n", 1, "--env", own_env, "--script-name", "/trac", *options)
+    log = own_env.parent / "access.log"
+    more_options = ("--script-name", "/trac", "--access-log", log, "--access-format", "%u %r")
+    pool = spawn("-n", 1, "--env", own_env, *more_options, *options)
     server = start(webservers, pool.socket, more)
     assert logged_in(get(server.browser("/trac"), "/about", "admin:wrong")) == ("admin" if is_open else "")
+    wait_until(lambda: "/trac/about" in log.read_text(), what="line in the access log")
+    assert ("admin" in log.read_text()) is is_open
     assert get(server.browser("/trac"), "/login", "jo\xe9:wrong").status == 401
     browser = server.browser("/trac")
     answer = get(browser, "/login", "jo\xe9:secret")
