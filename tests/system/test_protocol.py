@@ -384,6 +384,18 @@ def switches(pid: int) -> int:
     raise AssertionError("not Linux")
 
 
+def test_a_connection_wakes_one_worker(spawn: Spawner) -> None:
+    """Not the whole pool, of which all but one would find nothing."""
+    pool = spawn("-n", 16, "--app", APP)
+    workers = pool.wait_workers(16, "idle")
+    before = sum(switches(worker.pid) for worker in workers)
+    for _ in range(200):
+        with Peer(pool.socket) as peer:
+            assert peer.get("/echo", keep=False).status == 200
+    # One for the connection, another for a request that comes later, a third for the title.
+    assert sum(switches(worker.pid) for worker in workers) - before < 200 * 4
+
+
 def test_a_peer_that_has_half_closed_gets_its_answer(pool: Pool) -> None:
     with Peer(pool.socket) as peer:
         peer.send(peer.request("/large?bytes=3000000"))
