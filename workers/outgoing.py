@@ -35,6 +35,7 @@ class Outgoing:
         self._file: Optional[IO[bytes]] = None
         self._read = 0
         self._written = 0
+        self._without_file = False
 
     @property
     def pending(self) -> bool:
@@ -80,7 +81,7 @@ class Outgoing:
             room = max(0, IN_MEMORY - len(self._memory))
             self._memory += data[:room]
             data = data[room:]
-        if self._written - self._read + len(data) <= IN_FILE:
+        if not self._without_file and self._written - self._read + len(data) <= IN_FILE:
             data = self._store(data)
         if data:
             self._wait()
@@ -96,7 +97,9 @@ class Outgoing:
                 self._written += written
                 data = data[written:]
         except OSError as error:
+            # Said once a connection: the next piece of the answer would only fail again.
             log.error("a slow reader keeps its worker: the rest of an answer cannot be stored: %s", error)
+            self._without_file = True
         return data
 
     def _load(self, file: IO[bytes]) -> None:

@@ -91,7 +91,7 @@ def test_what_is_added_while_the_file_is_read(ends: Ends) -> None:
 
 @pytest.mark.parametrize("why", ["ceiling", "no file", "full disk"])
 def test_without_room_it_waits_for_its_reader(
-    ends: Ends, monkeypatch: pytest.MonkeyPatch, why: str
+    ends: Ends, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, why: str
 ) -> None:
     def full(*args: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, "the disk is full")
@@ -116,6 +116,7 @@ def test_without_room_it_waits_for_its_reader(
         ends.outgoing.send_on()
     reader.join(20)
     assert ends.received == LARGE * 2
+    assert len(caplog.records) == (why != "ceiling")
 
 
 def test_a_reader_that_takes_nothing(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
