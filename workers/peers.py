@@ -30,9 +30,12 @@ _GROUPS_BYTES = 1024  # the most that Python asks for: 256 groups
 def parse_network(text: str) -> Network:
     """An address or a network such as 192.0.2.0/24, of IPv4 or IPv6. Raises ValueError."""
     try:
-        return ipaddress.ip_network(text)
-    except ValueError as error:
-        raise ValueError(f"{text!r} is neither an address nor a network: {error}") from None
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither an address nor a network such as 192.0.2.0/24") from None
+    if "/" in text and network.network_address != ipaddress.ip_interface(text).ip:
+        raise ValueError(f"{text!r} is an address in a network: write {network}, or the address alone")
+    return network
 
 
 def web_server_addresses(text: str) -> list[str]:

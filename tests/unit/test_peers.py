@@ -82,7 +82,13 @@ def test_rules_for_one_kind_say_nothing_of_the_other() -> None:
     assert tcp(PeerRules(users=frozenset([33])), "203.0.113.9") is None
 
 
-@pytest.mark.parametrize("text", ["", "localhost", "192.0.2.1/24", "192.0.2.0/33", "1.2.3", "::1/129", "all"])
+def test_an_address_with_the_size_of_its_network() -> None:
+    with pytest.raises(ValueError, match="write 192.0.2.0/24, or the address alone"):
+        parse_network("192.0.2.1/24")
+    assert parse_network("192.0.2.0/255.255.255.0") == parse_network("192.0.2.0/24")
+
+
+@pytest.mark.parametrize("text", ["", "localhost", "192.0.2.0/33", "1.2.3", "::1/129", "all"])
 def test_what_is_no_network(text: str) -> None:
     with pytest.raises(ValueError, match="neither an address nor a network"):
         parse_network(text)
