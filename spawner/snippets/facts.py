@@ -22,6 +22,7 @@ from spawner.snippets.programs import command
 from spawner.snippets.services import service_facts
 from spawner.snippets.source import Described
 from workers.errors import BootError
+from workers.rules import NEVER
 
 #: They have the users in their own configuration.
 _OWN_USERS = ("haproxy", "caddy")
@@ -54,17 +55,29 @@ def collect(kind: Kind, form: Form, wish: Wish, described: Described) -> Dict[st
     """The names for the templates. Raises BootError (EX_USAGE) for what would not work."""
     _refuse_vain(kind, form, wish)
     pool = described.pool
-    mount = _mount(wish, pool)
+    _refuse_contradictions(form, wish, pool)
     program = wish.wrapper or (_WRAPPER if form.name in _WRAPPED else command("trac.fcgi"))
     facts: Dict[str, Any] = {
         **vars(wish),
+        **_of_the_pool(pool),
+        **_of_the_site(kind, wish, pool),
+        **_target(kind, form, described.addresses),
         "version": __version__,
         "form": form.name,
+        "program": program,
+        "folder": os.path.dirname(program),
+        "command": command("trac.fcgi"),
+    }
+    _refuse_unsafe(facts)
+    if kind.service:
+        facts.update(service_facts(form, wish.conf_dir, wish.run_dir, described))
+    return facts
+
+
+def _of_the_pool(pool: Settings) -> Dict[str, Any]:
+    return {
         "pool": pool.name,
         "id": _identifier(pool),
-        "mount": mount,
-        "pattern": re.escape(mount),
-        "where": mount or "/",
         "parent": pool.env_parent_dir is not None,
         "environment": pool.env or pool.env_parent_dir,
         "max_body": pool.max_body,
@@ -72,26 +85,21 @@ def collect(kind: Kind, form: Form, wish: Wish, described: Described) -> Dict[st
         "workers": pool.workers,
         "user": pool.user,
         "group": pool.group or _group_of(pool.user),
-        "program": program,
-        "folder": os.path.dirname(program),
-        "command": command("trac.fcgi"),
         "variables": _variables(pool),
-        "file_folders": _file_folders(pool) if wish.xsendfile else [],
+    }
+
+
+def _of_the_site(kind: Kind, wish: Wish, pool: Settings) -> Dict[str, Any]:
+    mount = _mount(wish, pool)
+    return {
+        "mount": mount,
+        "pattern": re.escape(mount),
+        "where": mount or "/",
         "server_name": wish.server_name or _host(pool),
         "http_site": _site_address(wish, pool),
         "users": _users(kind, wish.login) if wish.login and kind.name in _OWN_USERS else [],
-        **_target(kind, form, described.addresses),
+        "file_folders": _file_folders(pool) if wish.xsendfile else [],
     }
-    if kind.service:
-        facts.update(service_facts(form, wish.conf_dir, wish.run_dir, described))
-    _refuse_unsafe(facts)
-    if wish.xsendfile and not wish.deployed:
-        raise _usage(
-            "--xsendfile is for attachments, and Trac sends its static files the same way: add --deployed"
-        )
-    if form.name == "fcgid-suexec" and pool.user is None:
-        raise _usage("SuEXEC needs to know the user of the pool: say it behind --, as in -- --user trac")
-    return facts
 
 
 def _usage(message: str) -> BootError:
@@ -104,6 +112,17 @@ def _refuse_vain(kind: Kind, form: Form, wish: Wish) -> None:
         if name != "form" and value != getattr(Wish, name) and name not in form.wishes:
             what = f"{kind.name}, form {form.name}," if form.name else kind.name
             raise _usage(f"--{name.replace('_', '-')} means nothing for {what}")
+
+
+def _refuse_contradictions(form: Form, wish: Wish, pool: Settings) -> None:
+    if wish.xsendfile and not wish.deployed:
+        raise _usage(
+            "--xsendfile is for attachments, and Trac sends its static files the same way: add --deployed"
+        )
+    if wish.login and pool.trust_remote_user == NEVER:
+        raise _usage("--login: nobody is logged in by a pool with --trust-remote-user never")
+    if form.name == "fcgid-suexec" and pool.user is None:
+        raise _usage("SuEXEC needs to know the user of the pool: say it behind --, as in -- --user trac")
 
 
 def _refuse_unsafe(facts: Dict[str, Any]) -> None:

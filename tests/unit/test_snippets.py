@@ -227,6 +227,11 @@ def test_suexec_needs_a_user_and_attachments_the_static_files() -> None:
     assert "add --deployed" in refusal("nginx", xsendfile=True)
 
 
+def test_a_login_that_the_pool_would_not_believe() -> None:
+    words = (*SETTINGS, "--trust-remote-user", "never")
+    assert "nobody is logged in" in refusal("nginx", *words, login="/etc/htpasswd")
+
+
 def test_passwords_that_haproxy_and_caddy_cannot_check(tmp_path: Path) -> None:
     file = tmp_path / "htpasswd"
     file.write_text("joe:$apr1$x$abcdefghijklmnopqrstuv\n")
