@@ -37,8 +37,10 @@ def examine_environment(path: str, pool: Settings, site: Site) -> Findings:
 def _unreadable(path: str, account: Account, failure: Failed) -> Finding:
     if failure.kind == "PermissionError" or "permission" in str(failure).lower():
         mend = f"chown -R {account.name}:{account.group} {path}"
+    elif failure.kind == "FileNotFoundError":
+        mend = f"correct the path in --env, or make one there: trac-admin {path} initenv"
     else:
-        mend = f"trac-admin {path} help shows whether Trac can open it; as the user {account.name}"
+        mend = f"mend what it says; trac-admin {path} permission list says the same until then"
     what = f"the user {account.name} cannot open the environment {path}: {failure}"
     return error("env-closed", what, BROKEN, mend)
 

@@ -165,7 +165,8 @@ def _explain(obstacle: Obstacle, path: str, pool: Settings, account: Account) ->
     if obstacle.is_folder:
         what = f"the user {account.name} may not enter {obstacle.path} ({described(obstacle.found)})"
         what += f", on the way to {path}"
-        return error("socket-folder-closed", what, why, f"chmod o+x {obstacle.path}")
+        mend = f"chmod o+x {obstacle.path}, or listen elsewhere, such as -s /run/trac/trac.sock"
+        return error("socket-folder-closed", what, why, mend)
     mode = pool.socket_mode
     if obstacle.found.st_gid in account.groups:
         mend = f"-M {mode | 0o660:04o} (socket-mode = {mode | 0o660:04o} in the file)"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
-from typing import Optional
+from typing import Iterator, Optional, Tuple
 
 from spawner.doctor.account import (
     ENTER,
@@ -132,19 +132,34 @@ def judge_wrapper(wrapper: Wrapper, target: Account) -> Findings:
 
 
 def _owners(wrapper: Wrapper, target: Account) -> Findings:
-    wanted = (target.uid, target.gid)
-    for path, found in ((os.path.dirname(wrapper.path), wrapper.folder), (wrapper.path, wrapper.found)):
-        if (found.st_uid, found.st_gid) != wanted:
+    owner = f"{target.name}:{target.group}"
+    mends = {"folder": _own_folder(wrapper, target), "file": f"chown {owner} {wrapper.path}"}
+    for kind, path, found in _both(wrapper):
+        if (found.st_uid, found.st_gid) != (target.uid, target.gid):
             yield _denied(
                 f"{path} belongs to {user_name(found.st_uid)}:{group_name(found.st_gid)}, and not to "
-                f"{target.name}:{target.group}, whom suexec starts it as",
-                f"chown {target.name}:{target.group} {path}",
+                f"{owner}, whom suexec starts it as",
+                mends[kind],
                 "wrapper-owner",
             )
 
 
+def _both(wrapper: Wrapper) -> Iterator[Tuple[str, str, os.stat_result]]:
+    yield "folder", os.path.dirname(wrapper.path), wrapper.folder
+    yield "file", wrapper.path, wrapper.found
+
+
+def _own_folder(wrapper: Wrapper, target: Account) -> str:
+    """Not a chown of the folder that it is in: that may be one of the system."""
+    folder = os.path.join(wrapper.docroot, target.name)
+    return (
+        f"install -d -o {target.name} -g {target.group} -m 755 {folder} && mv {wrapper.path} {folder}/, "
+        "and the new place in Apache's configuration"
+    )
+
+
 def _modes(wrapper: Wrapper) -> Findings:
-    for path, found in ((os.path.dirname(wrapper.path), wrapper.folder), (wrapper.path, wrapper.found)):
+    for _, path, found in _both(wrapper):
         if found.st_mode & 0o022:
             yield _denied(
                 f"others than its owner may write to {path} ({described(found)})",
