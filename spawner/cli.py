@@ -73,7 +73,8 @@ class _Words(StringParamType):
 
 def _type(setting: Setting) -> Union[click.Path, _Words]:
     if setting.metavar in ("PATH", "FILE"):
-        return click.Path()
+        # Whether it can be read is told where it is: a socket of another user's can be named.
+        return click.Path(readable=False)
     if setting.metavar == "DIR":
         return click.Path(file_okay=False)
     return _Words(setting.choices)

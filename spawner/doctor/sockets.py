@@ -78,7 +78,7 @@ def examine_abstract(address: Address, pool: Settings, site: Site) -> Findings:
 
 def _missing(path: str, site: Site) -> Optional[Finding]:
     for folder in folders_above(path):
-        if not os.path.isdir(folder):
+        if not _is_there(folder):
             mend = f"mkdir -p {folder}"
             if path.startswith("/run/"):
                 mend = (
@@ -87,7 +87,7 @@ def _missing(path: str, site: Site) -> Optional[Finding]:
                 )
             what = f"there is no folder {folder}, in which the socket {path} should be"
             return error("socket-missing", what, UNREACHABLE, mend)
-    if os.path.lexists(path):
+    if _is_there(path):
         return None
     told = [str(address) for pool in site.pools for address in site.addresses(pool)]
     listens = "" if site.status is None else f"; trac-spawn listens on {', '.join(told)}"
@@ -98,6 +98,15 @@ def _missing(path: str, site: Site) -> Optional[Finding]:
         f"start trac-spawn with -s {path}, or put the path on which it listens into the "
         "configuration of the web server",
     )
+
+
+def _is_there(path: str) -> bool:
+    """Raises PermissionError when we cannot know."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _is_stale(path: str) -> bool:

@@ -654,6 +654,27 @@ def test_a_sound_pool(stage: Stage) -> None:
     assert result["looked_at"] == [where, f"answers of {where}", "limits"]
 
 
+def test_as_somebody_who_may_not_look(stage: Stage) -> None:
+    """What is computed is told, and what nobody can know is left out."""
+    folder = stage.directory / "inner"
+    folder.mkdir(mode=0o700)
+    stage.listener().listen()
+    stage.socket.chmod(0o600)
+    both = ["-s", folder / "s", "--listen", stage.socket]
+    command = ["--web-user", "nobody", "--", *both, "-u", "root", "--env", folder / "env"]
+    done = subprocess.run(
+        [str(BIN / "trac-spawnctl"), "doctor", "--json", *map(str, command)],
+        env=base_environment(stage.directory, stage.spawn.code), cwd="/",
+        user="www-data", group="www-data", extra_groups=[],
+        capture_output=True, text=True, timeout=3 * PATIENCE, check=False,
+    )  # fmt: skip
+    result = json.loads(done.stdout)["result"]
+    assert found(result) == ["socket-denied"]
+    assert f"the user nobody may not connect to {stage.socket}" in result["findings"][0]["what"]
+    assert f"unix:{folder}/s: Permission denied: {folder}/s; ask as root" in result["left_out"]
+    assert "interpreter: only root can look as the user of the pool: root; ask as root" in result["left_out"]
+
+
 def test_the_report_and_what_is_no_question(stage: Stage) -> None:
     command = [str(BIN / "trac-spawnctl"), "doctor", "--", "-s", str(stage.socket), *APP]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
