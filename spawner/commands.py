@@ -88,7 +88,9 @@ class Commands:
 
     def news(self) -> News:
         """For the status process: without what it can see by itself, on the scoreboards."""
-        return News(self.describe(), _deaths_of(self._master.pools.values()))
+        pools = self._master.pools.values()
+        slow = sorted((one for pool in pools for one in pool.slow_log), key=lambda one: one["at"])
+        return News(self.describe(), _deaths_of(pools), slow)
 
     # -- orders ----------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from spawner.losttime import LostTime
 from spawner.overdue import Overdue, clear_stack, read_stack
 from spawner.pool import WorkerState
 from spawner.settings import Settings
+from spawner.status import SlowRequest
 from workers import interruption
 from workers.errors import BootError
 
@@ -41,10 +42,12 @@ class Limits:
         settings: Settings,
         retire: Callable[[WorkerHandle, str], None],
         terminate: Callable[[WorkerHandle], None],
+        found_slow: Callable[[SlowRequest], None] = lambda found: None,
     ) -> None:
         self._settings = settings
         self._retire = retire
         self._terminate = terminate
+        self._found_slow = found_slow
         self._memory = HardMemory(settings.hard_memory)
         self._lost = LostTime()
         self._overdue = Overdue(settings, self._lost)
@@ -154,7 +157,11 @@ class Limits:
         """Whoever was told to write its stack has had a moment to do so."""
         shown, self._shown = self._shown, []
         for worker, what in shown:
-            slowlog.write(self._settings.slow_log, what, read_stack(worker))
+            stack = read_stack(worker)
+            slowlog.write(self._settings.slow_log, what, stack)
+            self._found_slow(
+                {"at": time.time(), "pool": self._settings.name, "what": what, "stack": stack}
+            )
 
 
 def _all(workers: Iterable[WorkerHandle], templates: Iterable[TemplateHandle]) -> list[Child]:

@@ -499,7 +499,11 @@ class Master:
         where = self.configuration.master.metrics
         metrics = parse_address(where) if where is not None else None
         views = [
-            View(settings.get(name, pool.workplace.settings), pool.workplace.scoreboard)
+            View(
+                settings.get(name, pool.workplace.settings),
+                pool.workplace.scoreboard,
+                pool.workplace.history,
+            )
             for name, pool in self.pools.items()
         ]
         self._in_child(None)

@@ -11,7 +11,7 @@ import mmap
 from dataclasses import dataclass, field
 from typing import Any, List, Optional
 
-from spawner.status import Death, Status
+from spawner.status import Death, SlowRequest, Status
 
 log = logging.getLogger("trac-spawn")
 
@@ -28,6 +28,7 @@ class News:
 
     status: Optional[Status] = None
     deaths: List[Death] = field(default_factory=list)
+    slow: List[SlowRequest] = field(default_factory=list)
 
 
 class NewsPage:
@@ -38,7 +39,7 @@ class NewsPage:
         self._words = self._memory[:_HEAD].cast("Q")
 
     def write(self, news: News) -> None:
-        data = json.dumps({"status": news.status, "deaths": news.deaths}).encode()
+        data = json.dumps(vars(news)).encode()
         if len(data) > PAGE - _HEAD:
             log.warning("the status is too long to be shown: %d bytes", len(data))
             return

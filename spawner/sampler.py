@@ -74,3 +74,6 @@ def sample(pool: Supervisor) -> None:
         (PoolGauge.SAMPLED, time.time_ns()),
     ):
         board.note(gauge, value)
+    now = time.time()
+    if pool.workplace.history.due(now):
+        pool.workplace.history.note(now, board.snapshot(), waiting)

@@ -294,7 +294,7 @@ class Settings:
     )  # fmt: skip
     metrics: Optional[str] = _setting(
         MONITORING, scope=Scope.MASTER, parse=values.listener, metavar="ADDRESS",
-        help="Answer HTTP requests for /metrics here, for Prometheus.",
+        help="Answer HTTP requests here: /metrics for Prometheus, and a page for people.",
     )  # fmt: skip
     ping_path: Optional[str] = _setting(
         MONITORING, parse=values.url_path, metavar="/PATH",

@@ -141,6 +141,15 @@ class Death(TypedDict):
     traceback: Optional[str]
 
 
+class SlowRequest(TypedDict):
+    """As the slow log has it."""
+
+    at: float
+    pool: str
+    what: str  # worker, request and how long it had taken
+    stack: Optional[str]
+
+
 class LastDeaths(TypedDict):
     deaths: List[Death]  # the last one last
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spawner import metrics, privileges
+from spawner.history import History
 from spawner.news import NewsPage
 from spawner.privileges import Identity
 from spawner.settings import Settings
@@ -29,6 +30,7 @@ from workers.worker import Worker, WorkerConfig
 
 DEFAULT_PATH = "/status"
 METRICS_PATH = "/metrics"
+PAGE_PATH = "/"
 #: Whom root becomes: the kernel's own number for nobody, and everybody's.
 NOBODY = Identity(65534, 65534, (65534,))
 #: A status page is asked for in one small piece.
@@ -41,6 +43,7 @@ class View:
 
     settings: Settings
     scoreboard: Scoreboard
+    history: History
 
 
 def run_status_process(
@@ -60,7 +63,12 @@ def run_status_process(
         return
     slot = Scoreboard(1).slot(1)
     slot.occupy(os.getpid(), 0, time.time_ns())
-    application = Application(by_path({**pages(views), METRICS_PATH: metrics_page(views, news)}))
+    found = {
+        PAGE_PATH: dashboard_page(views, news),
+        **pages(views),
+        METRICS_PATH: metrics_page(views, news),
+    }
+    application = Application(by_path(found))
     config = WorkerConfig(CEILINGS, http=http)
     Worker(application, listeners, config, slot=slot, name="status", channel=channel).run()
 
@@ -88,6 +96,26 @@ def metrics_page(views: Sequence[View], news: NewsPage) -> Page:
         text = metrics.render(boards, news.read().status, openmetrics)
         start_response("200 OK", [("Content-Type", metrics.media_type(openmetrics)), *UNCACHED])
         return [text.encode()]
+
+    return page
+
+
+def dashboard_page(views: Sequence[View], news: NewsPage) -> Page:
+    """A WSGI application that shows all pools to people."""
+
+    def page(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+        from spawner import dashboard  # Jinja, when somebody looks
+
+        now = time.time()
+        pools = [
+            dashboard.PoolView(
+                view.settings.name, view.settings.pm, view.scoreboard.snapshot(), view.history.points(now)
+            )
+            for view in views
+        ]
+        text = dashboard.render(pools, news.read(), now, time.monotonic_ns())
+        start_response("200 OK", [*dashboard.headers(), *UNCACHED])
+        return [text.encode("utf-8", "replace")]
 
     return page
 

@@ -7,7 +7,7 @@ import os
 import selectors
 import signal
 import time
-from collections import Counter
+from collections import Counter, deque
 from typing import Callable, Optional, Union
 
 from spawner.children import TemplateHandle, WorkerHandle, describe_status, send_signal
@@ -22,6 +22,7 @@ from spawner.pool import Backoff, CrashLoop, WorkerState, plan
 from spawner.replacement import RELOAD, Reloaded, Replacement
 from spawner.scaling import Scaling
 from spawner.settings import Settings
+from spawner.status import SlowRequest
 from spawner.switchboard import Switchboard
 from spawner.template import one_line, reported_failure
 from spawner.workplace import Workplace
@@ -35,6 +36,8 @@ log = logging.getLogger("trac-spawn")
 KILL_AFTER = 5.0
 #: A start that fails this often in a row, without saying why, has failed for good at first start-up.
 SILENT_FAILURES = 3
+#: How many slow requests are kept to be shown.
+SLOW_KEPT = 20
 
 
 class Supervisor:
@@ -78,6 +81,8 @@ class Supervisor:
         self.ended = False
         #: While stopping: connections may be left in the queue, and no worker saw its end yet.
         self._queue_waits = False
+        #: The last requests that were found slow.
+        self.slow_log: deque[SlowRequest] = deque(maxlen=SLOW_KEPT)
         self._limits = self._limits_of(workplace.settings)
         #: Slow requests under limits that a reload has replaced, and an earlier master's.
         self.slow_before = 0
@@ -574,4 +579,4 @@ class Supervisor:
         worker.tell(worker.farewell)
 
     def _limits_of(self, settings: Settings) -> Limits:
-        return Limits(settings, self._retire_now, self.terminate_worker)
+        return Limits(settings, self._retire_now, self.terminate_worker, self.slow_log.append)

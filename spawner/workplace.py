@@ -10,6 +10,7 @@ from typing import Mapping, Optional, Sequence
 
 from spawner import admission, logs, privileges
 from spawner.accessfile import AccessFile
+from spawner.history import History
 from spawner.inheritance import Inheritance
 from spawner.listeners import Access, Listener, open_listener
 from spawner.privileges import Identity
@@ -75,7 +76,7 @@ def open_workplace(
     known = inherited.handoffs
     handoff = known.pop(settings.name) if settings.name in known else Handoff()
     return Workplace(
-        settings, identity, listeners, handoff, scoreboard, os.getpid(),
+        settings, identity, listeners, handoff, scoreboard, History(), os.getpid(),
         peers, access_file, label,
     )  # fmt: skip
 
@@ -98,6 +99,7 @@ class Workplace:
     listeners: Sequence[Listener]
     handoff: Handoff
     scoreboard: Scoreboard
+    history: History
     master_pid: int
     peers: PeerRules
     #: Where the access log goes.
