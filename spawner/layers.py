@@ -160,6 +160,12 @@ def refuse_contradictions(settings: Settings) -> None:
     for name in ("allow_user", "allow_group"):
         if getattr(settings, name) and not _may_have_unix_socket(settings):
             raise usage(f"{origin[name]} is for Unix sockets, and there is none; for TCP, there is --allow")
+    for name in ("log_file", "access_log"):
+        if settings.daemonize and getattr(settings, name) == "-":
+            raise usage(
+                f"{origin[name]}: a daemon lets go of the output of whoever starts it: name a file, or"
+                " syslog"
+            )
     if settings.demo and settings.daemonize:
         raise usage(f"{origin['demo']} stays in the foreground: leave out --daemonize")
 

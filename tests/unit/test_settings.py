@@ -342,6 +342,8 @@ def test_wrong_address_is_named() -> None:
         ({"app": "a:b", "address": "::1"}, "--address: "),
         ({**BASIS, "max_memory": "2G", "hard_memory": "1G"}, "--hard-memory: .*1G.*--max-memory"),
         ({"demo": True, "daemonize": True}, "--demo"),
+        ({**BASIS, "daemonize": True, "log_file": "-"}, "--log-file: a daemon"),
+        ({**BASIS, "daemonize": True, "access_log": "-"}, "--access-log: a daemon"),
         ({"socket": "/s", "env": "trac", "chroot": "/"}, "--env: with --chroot"),
     ],
 )
