@@ -31,8 +31,8 @@ class Table:
 
     def ratio(self, row: Row) -> Figure:
         others = [f for key, f in row.figures.items() if f is not None and key != self.ours]
-        own = row.figures.get(self.ours)
-        return own / row.best(others) if own is not None and others else None
+        own, best = row.figures.get(self.ours), row.best(others) if others else 0
+        return own / best if own is not None and best else None
 
     @property
     def compares(self) -> bool:

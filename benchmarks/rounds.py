@@ -48,8 +48,11 @@ class Rounds:
             self._complaints.append(f"{peer.name}: {page.title}: {complaint}")
 
     def figure(self, peer: str, page: str, name: str) -> Figure:
-        """The median of a field of Sample."""
+        """The median of a field of Sample. A round in which nobody was answered, on a machine with
+        much else to do, tells the rate, which was 0, and nothing of how long an answer takes."""
         samples = self._samples.get(peer, {}).get(page, [])
+        if name != "requests_per_second":
+            samples = [sample for sample in samples if sample.requests]
         return median([getattr(sample, name) for sample in samples]) if samples else None
 
     def row(self, title: str, peers: Sequence[Peer], page: Page, name: str, best: Best) -> Row:

@@ -27,8 +27,8 @@ def test_the_ratio_is_to_the_best_of_the_others() -> None:
     assert rate.ratio(wait) == 0.5
 
 
-@pytest.mark.parametrize("figures", [(None, 1, 2), (1, None, None)])
-def test_there_is_no_ratio_without_both_sides(figures: tuple[float | None, ...]) -> None:
+@pytest.mark.parametrize("figures", [(None, 1, 2), (1, None, None), (1, 0, 0)])
+def test_there_is_no_ratio_without_two_figures(figures: tuple[float | None, ...]) -> None:
     lacking = table(*figures)
     assert lacking.ratio(lacking.rows[0]) is None
 
