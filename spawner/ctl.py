@@ -243,6 +243,30 @@ def _ping_all(order: Order) -> Tuple[Any, int]:
     return result, os.EX_OK if answered and result["addresses"] else os.EX_UNAVAILABLE
 
 
+def _watch(order: Order) -> Tuple[Any, int]:
+    # Only here: the other verbs do not need rich.
+    from spawner import top
+
+    path = find_control(order.options.control)
+    sort = order.own.get("sort", "slot")
+    if sort not in top.SORTS:
+        raise BootError(f"top: --sort: {sort!r} is not one of {', '.join(top.SORTS)}", os.EX_USAGE)
+    try:
+        interval = parse_timeout(order.own.get("interval", "1s"))
+    except ValueError as error:
+        raise BootError(f"top: --interval: {error}", os.EX_USAGE) from None
+
+    def look() -> Status:
+        status: Status = ask(path, "status", {}, order.patience)
+        for pool in status["pools"]:
+            pool["workers"].sort(key=top.SORTS[sort])
+        return status
+
+    if order.options.as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return look(), os.EX_OK
+    return top.watch(look, sort, interval), os.EX_OK
+
+
 def _examine(order: Order) -> Tuple[Any, int]:
     # Only here: the other verbs need nothing of all that it looks at.
     from spawner.doctor import examination, site
@@ -266,6 +290,7 @@ def _print_snippet(order: Order) -> Tuple[Any, int]:
 
 #: What the command finds out by itself.
 _LOCAL: Mapping[str, Callable[[Order], Tuple[Any, int]]] = {
+    "top": _watch,
     "ping": _ping_all,
     "doctor": _examine,
     "snippet": _print_snippet,

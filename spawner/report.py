@@ -179,8 +179,15 @@ def _death(death: Death) -> Lines:
         yield f"    {line}"
 
 
+def _top(answer: Status) -> Lines:
+    from spawner import top  # rich takes a tenth of a second to import
+
+    return top.lines(answer)
+
+
 REPORTS: Mapping[str, Callable[[Any], Lines]] = {
     "status": status,
+    "top": _top,
     "ping": ping,
     "reload": reload,
     "upgrade": upgrade,

@@ -180,6 +180,7 @@ class Nothing(TypedDict):
 #: The answer to each verb.
 ANSWERS: Mapping[str, type] = {
     "status": Status,
+    "top": Status,
     "ping": Pongs,
     "reload": Reloaded,
     "upgrade": Upgraded,

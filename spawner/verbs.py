@@ -111,6 +111,15 @@ _ANY_POOL = Argument("pool", False, "the name of a pool; all pools when left out
 VERBS: tuple[Verb, ...] = (
     Verb("status", "Show the master, its pools and what each worker does."),
     Verb(
+        "top",
+        "Watch the pools in a terminal: requests, memory, queues.",
+        local=True,
+        options=(
+            VerbOption("sort", "ORDER", "Of the workers: slot, time, requests, memory or age."),
+            VerbOption("interval", "TIME", "From one look to the next; a second unless given."),
+        ),
+    ),
+    Verb(
         "ping",
         "Ask each pool for a sign of life, through its own sockets.",
         patience=SIGN_OF_LIFE,

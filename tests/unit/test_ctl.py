@@ -434,9 +434,9 @@ def test_what_is_no_answer(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "which verb? known are status, ping,"),
+        ([], "which verb? known are status, top,"),
         (["relaod"], "there is no verb 'relaod'; did you mean 'reload'?"),
-        (["xyz"], "there is no verb 'xyz'; known are status, ping,"),
+        (["xyz"], "there is no verb 'xyz'; known are status, top,"),
         (["status", "trac"], "unexpected extra argument"),
         (["scale", "trac"], "Missing argument 'N|+N|-N'"),
         (["scale", "trac", "-x"], "scale: workers: '-x' is neither a number"),

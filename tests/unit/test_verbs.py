@@ -120,7 +120,7 @@ def test_a_shape_and_a_report_for_each_verb() -> None:
     names = [verb.name for verb in VERBS]
     assert list(status.ANSWERS) == names
     assert list(report.REPORTS) == names
-    assert set(names) - set(verbs.ON_THE_WIRE) == {"ping", "doctor", "snippet"}
+    assert set(names) - set(verbs.ON_THE_WIRE) == {"top", "ping", "doctor", "snippet"}
 
 
 # Arguments

@@ -1,0 +1,216 @@
+"""trac-spawnctl top: the pools in a terminal, drawn anew every second; where there is none, once and as plain
+text."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import sys
+import termios
+import time
+import tty
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from spawner.report import known, printable, size, span
+from spawner.status import PoolStatus, Status, WorkerStatus
+
+#: Of the sparkline: how many steps it remembers.
+REMEMBERED = 60
+#: Wide enough for each column where nobody can say how wide the output is.
+PLAIN_WIDTH = 120
+_LEVELS = "▁▂▃▄▅▆▇█"
+_BAR = 8
+
+
+def _busy_for(worker: WorkerStatus) -> float:
+    return worker["request"]["started_s_ago"] if worker["request"] else -1.0
+
+
+#: By its name: what comes first.
+SORTS: dict[str, Callable[[WorkerStatus], float]] = {
+    "slot": lambda worker: worker["slot"],
+    "time": lambda worker: -_busy_for(worker),
+    "requests": lambda worker: -worker["requests"],
+    "memory": lambda worker: -(worker["rss"] or 0),
+    "age": lambda worker: -worker["age_s"],
+}
+
+
+# -- what has happened between two looks ---------------------------------------------------------
+
+
+@dataclass
+class Pace:
+    """One pool's requests, look by look."""
+
+    at: float = 0.0
+    requests: int = 0
+    spent_ns: int = 0
+    rates: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    #: Seconds that an answer took since the last look; None without one.
+    mean: Optional[float] = None
+
+    def follow(self, pool: PoolStatus, now: float) -> None:
+        totals = pool.get("totals", {})
+        requests = totals.get("requests", 0)
+        spent = totals.get("durations", {}).get("sum_ns", 0)
+        answered = requests - self.requests
+        if self.at:
+            self.rates.append(max(0, answered) / max(now - self.at, 0.001))
+            self.mean = (spent - self.spent_ns) / answered / 1e9 if answered > 0 else None
+        self.at, self.requests, self.spent_ns = now, requests, spent
+
+
+def sparkline(rates: list[float]) -> str:
+    most = max(rates, default=0.0)
+    return "".join(_LEVELS[round(rate / most * (len(_LEVELS) - 1)) if most else 0] for rate in rates)
+
+
+def bar(value: float, most: float, blocks: str = "█·") -> str:
+    filled = min(round(value / most * _BAR), _BAR) if most else 0
+    return blocks[0] * filled + blocks[1] * (_BAR - filled)
+
+
+# -- the picture ---------------------------------------------------------------------------------
+
+
+class Screen:
+    """What is shown of one answer, and of those before it. ``plain``: once, in ASCII, in the order given."""
+
+    def __init__(self, sort: str = "slot", plain: bool = False) -> None:
+        self.sort = sort
+        self._plain = plain
+        self._blocks = "#." if plain else "█·"
+        self._paces: dict[str, Pace] = {}
+
+    def follow(self, status: Status, now: float) -> None:
+        for pool in status["pools"]:
+            self._paces.setdefault(pool["name"], Pace()).follow(pool, now)
+
+    def draw(self, status: Status, rows: Optional[int] = None) -> Group:
+        """``rows``: how many the terminal has; None for no limit."""
+        master = status["master"]
+        told = f"{master['state']} for {span(master['age_s'])}"
+        parts: list[Any] = [Text(f"trac-spawn {master['version']} (pid {master['pid']}): {told}")]
+        room = None if rows is None else max(1, (rows - 3) // max(1, len(status["pools"])) - 5)
+        for pool in status["pools"]:
+            parts += [Text(""), *self._pool(pool)]
+            parts += self._workers(pool, room)
+        return Group(*parts)
+
+    def _pool(self, pool: PoolStatus) -> Iterator[Text]:
+        workers = pool["workers"]
+        busy = sum(worker["state"] == "busy" for worker in workers)
+        line = Text(printable(f"{pool['name']} "), style="bold")
+        line.append(pool["state"], style="green" if pool["state"] == "running" else "red")
+        line.append(f"  generation {pool['generation']}, {busy} of {len(workers)} workers busy  ")
+        yield line.append(pool.get("scoreboard", ""), style="bold")
+        pace = self._paces.get(pool["name"], Pace())
+        rates = list(pace.rates)
+        now = f"{rates[-1]:.1f}/s" if rates else "-"
+        mean = f"{pace.mean * 1000:.1f} ms each" if pace.mean is not None else ""
+        yield Text(f"  requests {pace.requests}, {now} {mean} ").append(sparkline(rates), style="cyan")
+        for place in pool["addresses"]:
+            queue = place["listen_queue"]
+            waiting, limit = queue["waiting"], queue["limit"]
+            text = Text(printable(f"  {place['address']}: {known(waiting)} of {known(limit)} waiting "))
+            yield text.append(bar(waiting or 0, limit or 0, self._blocks), style="red" if waiting else "")
+
+    def _workers(self, pool: PoolStatus, room: Optional[int]) -> Iterator[Any]:
+        workers = pool["workers"] if self._plain else sorted(pool["workers"], key=SORTS[self.sort])
+        table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="reverse", expand=False)
+        for name in ("SLOT", "GEN", "PID"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("STATE", no_wrap=True)
+        for name in ("REQUESTS", "AGE", "MEMORY"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        table.add_column("FOR", justify="right", no_wrap=True)
+        table.add_column("REQUEST", no_wrap=True, overflow="ellipsis")
+        most = max((worker["rss"] or 0 for worker in workers), default=0)
+        for worker in workers[:room]:
+            table.add_row(*_row(worker, bar(worker["rss"] or 0, most, self._blocks)))
+        yield table
+        if room is not None and len(workers) > room:
+            yield Text(f"  and {len(workers) - room} more")
+
+
+def _row(worker: WorkerStatus, memory: str) -> list[Text]:
+    request = worker["request"]
+    shown = ""
+    if request is not None:
+        shown = f"{request.get('method', '')} {request.get('uri', '')} {request.get('user', '')}".strip()
+    style = {"busy": "cyan", "leaving": "yellow", "starting": "yellow"}.get(worker["state"], "")
+    return [
+        Text(str(worker["slot"])),
+        Text(str(worker["generation"])),
+        Text(known(worker["pid"])),
+        Text(worker["state"], style=style),
+        Text(str(worker["requests"])),
+        Text(span(worker["age_s"])),
+        Text(size(worker["rss"])),
+        Text(memory),
+        Text("-" if request is None else span(request["started_s_ago"])),
+        Text(printable(shown)),
+    ]
+
+
+def lines(status: Status) -> Iterator[str]:
+    """As plain text."""
+    screen = Screen(plain=True)
+    screen.follow(status, time.monotonic())
+    file = io.StringIO()
+    console = Console(file=file, width=PLAIN_WIDTH, color_system=None, force_terminal=False)
+    console.print(screen.draw(status))
+    yield from (line.rstrip() for line in file.getvalue().splitlines())
+
+
+# -- the terminal --------------------------------------------------------------------------------
+
+_HELP = "order: s slot, t time, r requests, m memory, a age; q ends"
+_KEYS = {name[0]: name for name in SORTS}
+
+
+def watch(ask: Callable[[], Status], sort: str, interval: float) -> Status:
+    """Show what ``ask`` answers, until q is pressed; the last answer. Raises what ``ask`` raises."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that does not know UTF-8
+    console = Console()
+    screen = Screen(sort)
+    status = ask()
+    keyboard = sys.stdin.fileno()
+    before = termios.tcgetattr(keyboard)
+    try:
+        tty.setcbreak(keyboard)
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                screen.follow(status, time.monotonic())
+                until = time.monotonic() + interval
+                while time.monotonic() < until:
+                    help = Text(f"{_HELP}; now by {screen.sort}", style="dim")
+                    live.update(Group(screen.draw(status, console.height), help), refresh=True)
+                    key = _key(keyboard, until - time.monotonic())
+                    if key in ("q", "\x04"):
+                        return status
+                    screen.sort = _KEYS.get(key, screen.sort)
+                status = ask()
+    finally:
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+
+
+def _key(keyboard: int, timeout: float) -> str:
+    """The one that is pressed within so many seconds, or nothing."""
+    ready, _, _ = select.select([keyboard], [], [], max(0.0, timeout))
+    if not ready:
+        return ""
+    # The end of the terminal is the end of looking at it.
+    return os.read(keyboard, 1).decode("latin-1") or "q"

@@ -1,0 +1,80 @@
+"""trac-spawnctl top: what is drawn of what the master has answered."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from spawner import ctl, top
+from spawner.status import Status
+
+from .test_ctl import pool_status, status_of
+
+
+def drawn(screen: top.Screen, status: Status, rows: int = 100) -> str:
+    file = io.StringIO()
+    Console(file=file, width=120, color_system=None).print(screen.draw(status, rows))
+    return file.getvalue()
+
+
+def answered(requests: int, seconds: float) -> Status:
+    pool = pool_status("unix:/s")
+    pool["totals"] = {"requests": requests, "durations": {"sum_ns": int(seconds * 1e9)}}
+    return status_of(pool)
+
+
+def test_a_rate_is_between_two_looks() -> None:
+    screen = top.Screen()
+    for at, requests in ((1.0, 100), (2.0, 110), (3.0, 150)):
+        screen.follow(answered(requests, requests * 0.02), at)
+    text = drawn(screen, answered(150, 3.0))
+    assert "requests 150, 40.0/s 20.0 ms each ▃█" in text
+    assert "trac running  generation 2, 1 of 2 workers busy  W_" in text
+    assert "unix:/s: 3 of 2048 waiting ········" in text
+
+
+def test_counters_that_begin_anew() -> None:
+    screen = top.Screen()
+    screen.follow(answered(100, 1.0), 1.0)
+    screen.follow(answered(5, 0.1), 2.0)
+    assert "requests 5, 0.0/s  ▁" in drawn(screen, answered(5, 0.1))
+
+
+def test_sparklines_and_bars() -> None:
+    assert top.sparkline([]) == "" and top.sparkline([0.0, 0.0]) == "▁▁"
+    assert top.sparkline([0.0, 7.0, 14.0]) == "▁▅█"
+    assert top.bar(1, 2) == "████····" and top.bar(3, 2) == "████████" and top.bar(0, 0) == "········"
+
+
+@pytest.mark.parametrize(
+    ("sort", "first"), [("slot", "821"), ("requests", "822"), ("time", "821"), ("age", "821")]
+)
+def test_orders(sort: str, first: str) -> None:
+    table = drawn(top.Screen(sort), status_of(pool_status())).partition("SLOT")[2]
+    assert table.splitlines()[1].split()[2] == first
+
+
+def test_what_has_no_room_is_counted() -> None:
+    status = status_of(pool_status(busy=0, idle=50))
+    text = drawn(top.Screen(), status, 24)
+    assert len(text.splitlines()) <= 23 and "and 34 more" in text
+
+
+def test_nothing_in_it_moves_the_terminal() -> None:
+    text = drawn(top.Screen(), status_of(pool_status()))
+    assert "\x1b" not in text and "GET /wiki\\x1b[2J joe" in text
+
+
+def test_plain_text_is_ascii() -> None:
+    text = "\n".join(top.lines(status_of(pool_status("unix:/s"))))
+    assert text.isascii() and "########" in text and "requests 6, - \n" not in text
+
+
+def test_an_order_that_there_is_not(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setenv("TRAC_SPAWN_CONTROL", "/nowhere")
+    assert ctl.run(["top", "--sort", "beauty"]) == os.EX_USAGE
+    assert "one of slot, time, requests, memory, age" in capsys.readouterr().err
