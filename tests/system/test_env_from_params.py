@@ -13,6 +13,8 @@ from .pools import Pool, Spawner
 from .scenarios import Site, wiki_page
 from .webservers import WebServers
 
+#: Seconds: every page of both environments is warmed up.
+LOADING = 60.0
 NGINX = """
 location /first {{
     include /etc/nginx/fastcgi_params;
@@ -42,7 +44,7 @@ APACHE = """
 
 @pytest.fixture
 def pool(spawn: Spawner, trac_parent: Path) -> Pool:
-    return spawn("-n", 1, "--env-from-params", trac_parent, "-M", "0666")
+    return spawn("-n", 1, "--env-from-params", trac_parent, "-M", "0666", timeout=LOADING)
 
 
 def name_of_project(pool: Pool, page: str = "/about", **named: object) -> str:
@@ -85,7 +87,7 @@ def test_without_the_option_the_parameters_mean_nothing(
 
 
 def test_a_default_for_requests_that_name_nothing(spawn: Spawner, trac_parent: Path) -> None:
-    pool = spawn("-n", 1, "--env", trac_parent / "one", "--env-from-params", trac_parent)
+    pool = spawn("-n", 1, "--env", trac_parent / "one", "--env-from-params", trac_parent, timeout=LOADING)
     assert name_of_project(pool) == "One"
     assert name_of_project(pool, TRAC_ENV=trac_parent / "two") == "Two"
 
@@ -104,11 +106,11 @@ def test_web_servers_that_name_it_and_not_the_page(
     spawn: Spawner, webservers: WebServers, trac_parent: Path
 ) -> None:
     options = ("-n", 1, "--env-from-params", trac_parent, "-M", "0666", "--script-name")
-    first = spawn(*options, "/first")
+    first = spawn(*options, "/first", timeout=LOADING)
     nginx = webservers.nginx(NGINX.format(socket=first.socket, parent=trac_parent))
     wiki_page(Site.at(nginx, "/first"))
     assert "Project One" in nginx.browser("/first").get("/about").text
-    trac = spawn(*options, "/trac")
+    trac = spawn(*options, "/trac", timeout=LOADING)
     apache = webservers.apache(APACHE.format(socket=trac.socket, parent=trac_parent), ["proxy_fcgi"])
     assert "Project Two" in apache.browser("/trac").get("/about").text
     wiki_page(Site.at(apache, "/trac"))
