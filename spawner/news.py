@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import mmap
+import time
 from dataclasses import dataclass, field
 from typing import Any, List, Optional
 
 from spawner.status import Death, SlowRequest, Status
+from workers.scoreboard import PATIENCE, PAUSE
 
 log = logging.getLogger("trac-spawn")
 
@@ -19,7 +21,6 @@ log = logging.getLogger("trac-spawn")
 PAGE = 4 << 20
 _HEAD = 16
 _SEQUENCE, _LENGTH = range(2)
-_ATTEMPTS = 1000
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,12 @@ class NewsPage:
     def read(self) -> News:
         """The latest; nothing known before the first, and when the master died while writing."""
         words = self._words
-        for _ in range(_ATTEMPTS):
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() <= deadline:
             before = words[_SEQUENCE]
             data = bytes(self._memory[_HEAD : _HEAD + words[_LENGTH]])
             if before % 2 == 0 and words[_SEQUENCE] == before:
                 told: dict[str, Any] = json.loads(data) if data else {}
                 return News(**told)
+            time.sleep(PAUSE)
         return News()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import mmap
 import re
 import sys
+import time
 from bisect import bisect_left
 from collections.abc import Mapping
 
@@ -55,8 +56,11 @@ _CLASSES = len(CLASSES)
 _CUT = _CLASSES - 1
 #: What environ.content_length() takes; the rest never gets to the application.
 _SIZE = re.compile("[0-9]{1,18}")
-#: Attempts to copy the board while nobody changes its sums; who is killed while doing so leaves it odd.
-_ATTEMPTS = 1000
+#: Seconds in which the master gets to the end of what it changes, however busy the machine is. One that
+#: was killed right then never does.
+PATIENCE = 1.0
+#: Between two looks, so that it gets its turn.
+PAUSE = 0.0005
 
 # Plain integers: on the way of each request an attribute of an enum costs more than a store.
 _SEQUENCE = int(Gauge.SEQUENCE)
@@ -248,13 +252,15 @@ class Scoreboard:
     def snapshot(self) -> BoardSnapshot:
         """The whole board, in which no worker that leaves is counted twice or not at all."""
         pool = self._pool
-        for _ in range(_ATTEMPTS):
+        deadline = time.monotonic() + PATIENCE
+        while True:
             before = pool[PoolGauge.SEQUENCE]
             data = bytes(self._memory[: (pool[PoolGauge.HIGHEST] + 1) * SLOT_BYTES])
             still = _still(self._memory, data)
-            if before % 2 == 0 and pool[PoolGauge.SEQUENCE] == before:
-                break
-        return BoardSnapshot.parse(data, still)
+            quiet = before % 2 == 0 and pool[PoolGauge.SEQUENCE] == before
+            if quiet or time.monotonic() > deadline:
+                return BoardSnapshot.parse(data, still)
+            time.sleep(PAUSE)
 
 
 def _still(board: memoryview, data: bytes) -> list[bool]:
