@@ -235,6 +235,8 @@ def _come_and_go(board: Scoreboard) -> None:
             slot = board.assign(number)
             slot.occupy(1, 1, 1)
             answer(slot)
+        # As a real master, it is not always at it.
+        time.sleep(0.0005)
 
 
 def test_idle_since_when_and_with_what() -> None:
