@@ -46,7 +46,9 @@ class AnswerOutput:
         if self.started:
             self._connection.look_for_abort()
         elif self._request_id and b"\nx-request-id:" not in data[0].lower():
-            data = [f"X-Request-Id: {self._request_id}\r\n".encode(), *data]
+            # After the status, which simple readers of CGI answers look for in the first line.
+            status, _, rest = data[0].partition(b"\r\n")
+            data = [b"%b\r\nX-Request-Id: %b\r\n" % (status, self._request_id.encode()), rest, *data[1:]]
         self.started = True
         size = sum(map(len, data))
         if size > PIECE:

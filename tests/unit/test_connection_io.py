@@ -420,7 +420,7 @@ def test_the_progress_of_a_long_answer_is_told(ends: Ends) -> None:
 
 def test_an_id_is_added_but_not_beside_the_applications(ends: Ends) -> None:
     for head, sent in (
-        (b"Status: 200 OK\r\n\r\n", b"X-Request-Id: an-id\r\nStatus: 200 OK\r\n\r\n"),
+        (b"Status: 200 OK\r\n\r\n", b"Status: 200 OK\r\nX-Request-Id: an-id\r\n\r\n"),
         (b"Status: 200 OK\r\nx-request-ID: own\r\n\r\n",) * 2,
     ):
         ends.feed(ends.request())
