@@ -21,6 +21,7 @@ from spawner.status import (
     Config,
     Death,
     LastDeaths,
+    Leaks,
     MasterStatus,
     PoolStatus,
     RequestStatus,
@@ -84,6 +85,11 @@ class Commands:
 
     def last_deaths(self, call: Call) -> None:
         answer: LastDeaths = {"deaths": _deaths_of(self._chosen(call))}
+        call.reply(answer)
+
+    def leaks(self, call: Call) -> None:
+        found = [leak for pool in self._chosen(call) for leak in pool.leaks]
+        answer: Leaks = {"leaks": sorted(found, key=lambda leak: -leak["per_request"])}
         call.reply(answer)
 
     def news(self) -> News:

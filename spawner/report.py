@@ -11,6 +11,7 @@ from spawner.status import (
     Config,
     Death,
     LastDeaths,
+    Leaks,
     Pongs,
     Pools,
     PoolStatus,
@@ -179,6 +180,24 @@ def _death(death: Death) -> Lines:
         yield f"    {line}"
 
 
+def leaks(answer: Leaks) -> Lines:
+    if not answer["leaks"]:
+        yield "nothing has been weighed: it is one request in some, of a worker that has answered a few"
+        return
+    head = ("GROWTH EACH", "WEIGHED", "GROWTH", "POOL", "REQUEST")
+    rows = [
+        (
+            f"{leak['per_request'] / 1024:.1f}K",
+            str(leak["weighed"]),
+            size(leak["growth"]),
+            leak["pool"],
+            _one_line(leak["kind"]),
+        )
+        for leak in answer["leaks"]
+    ]
+    yield from table([head, *rows])
+
+
 def _top(answer: Status) -> Lines:
     from spawner import top  # rich takes a tenth of a second to import
 
@@ -199,6 +218,7 @@ REPORTS: Mapping[str, Callable[[Any], Lines]] = {
     "resume": _of_pools("resumed"),
     "config": config,
     "last-deaths": last_deaths,
+    "leaks": leaks,
     "doctor": doctor_report.lines,
     "snippet": lambda answer: iter(answer["text"].splitlines()),
 }

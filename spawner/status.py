@@ -154,6 +154,20 @@ class LastDeaths(TypedDict):
     deaths: List[Death]  # the last one last
 
 
+class Leak(TypedDict):
+    """What the requests of one kind have left in memory, of those that were weighed."""
+
+    pool: str
+    kind: str  # method and first part of the path
+    weighed: int
+    growth: int  # bytes, of all of them; below 0 where memory was given back
+    per_request: float
+
+
+class Leaks(TypedDict):
+    leaks: List[Leak]  # the largest growth per request first
+
+
 class Pong(TypedDict):
     """One address as ``ping`` found it; made by the command."""
 
@@ -192,6 +206,7 @@ ANSWERS: Mapping[str, type] = {
     "resume": Pools,
     "config": Config,
     "last-deaths": LastDeaths,
+    "leaks": Leaks,
     "doctor": Diagnosis,
     "snippet": Snippet,
 }

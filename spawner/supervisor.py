@@ -15,6 +15,7 @@ from spawner.deaths import Deaths
 from spawner.generation import Generation
 from spawner.growth import Growth
 from spawner.inheritance import SUCCESSOR
+from spawner.leaks import Leaks
 from spawner.lifecycle import Event
 from spawner.limits import TIMED_OUT, Limits
 from spawner.overdue import read_stack
@@ -58,6 +59,7 @@ class Supervisor:
         #: Workers have been retired, and the sockets queue.
         self.paused = False
         self.deaths = Deaths(workplace.settings.name)
+        self.leaks = Leaks(workplace.settings.name)
         self._switchboard = Switchboard(selector)
         self._current = Generation(1, workplace, self._switchboard, in_child, broken)
         #: The highest number of a generation so far; a template gives its own.
@@ -297,7 +299,7 @@ class Supervisor:
                     self._lost_contact(worker)
                 else:
                     self._obey_worker(worker, message)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             self._distrust(worker.describe(), worker.pid, error)
 
     def _obey_worker(self, worker: WorkerHandle, message: Message) -> None:
@@ -314,6 +316,8 @@ class Supervisor:
             worker.reason = one_line(message["reason"])
         elif message["event"] == "failed":
             worker.failure = reported_failure(message)
+        elif message["event"] == "growth":
+            self.leaks.add(message["kinds"])
         elif message["event"] == "plugins" and worker.state is WorkerState.STARTING:
             trial = self.replacement.candidate if self.replacement.is_tried_by(worker) else None
             self._remember_plugins(trial or self._current, message["broken"])

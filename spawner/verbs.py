@@ -164,6 +164,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("resume", "Start the workers again after a pause.", (_ANY_POOL,), changes=True),
     Verb("config", "Show the settings in effect and where each came from."),
     Verb("last-deaths", "Show how the workers that died last came to their end.", (_ANY_POOL,)),
+    Verb("leaks", "Show after which kinds of requests workers are larger than before.", (_ANY_POOL,)),
     Verb(
         "doctor",
         "Look at the whole site, and say what is wrong and what mends it.",

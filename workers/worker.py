@@ -26,6 +26,7 @@ from workers.channel import Channel, Message
 from workers.connection import Ceilings, Connection
 from workers.environ import BadRequest, ErrorStream, make_environ
 from workers.fastcgi.connection import ServerConnection
+from workers.footprint import Footprint
 from workers.handoff import Handoff, Waiting
 from workers.heap import Heap
 from workers.http import HttpConnection
@@ -114,6 +115,7 @@ class Worker:
         self._channel = channel
         self._handoff = handoff
         self._recycling = Recycling(config.recycling)
+        self._footprint = Footprint(2 if application.environ.get("trac.env_parent_dir") else 1)
         self._heap = Heap(config.gc_freezes)
         self._requests = 0
         self._asked = False  # a replacement, of the master
@@ -157,6 +159,7 @@ class Worker:
                 self._check_clock()
         except Terminated:
             log.warning("%s: ended in the middle of a request", self._name)
+        self._tell_growth(leaving=True)
         for connection in self._connections.values():
             connection.close()
 
@@ -322,6 +325,8 @@ class Worker:
         if self._connections:
             self._hand_over_idle()
         self._begun = self._ledger.begin(connection.params)
+        self._footprint.begin()
+        params = connection.params  # they are forgotten with the request
         self._titled_idle = False
         self._entitle(f"busy {connection.describe_request()}")
         self._output = AnswerOutput(
@@ -333,6 +338,8 @@ class Worker:
         finally:
             self._output = None
             took = self._ledger.end(result) / 1e9
+        self._footprint.end(params)
+        self._tell_growth()
         if took > SHORT_REQUEST:
             self._postpone(took)
         self._requests += 1
@@ -340,6 +347,11 @@ class Worker:
         reason = self._recycling.due(self._requests)
         if reason:
             self._ask_to_be_replaced(reason)
+
+    def _tell_growth(self, leaving: bool = False) -> None:
+        kinds = self._footprint.news(leaving)
+        if kinds:
+            self._tell({"event": "growth", "kinds": kinds})
 
     def _call_application(self, connection: Connection, output: AnswerOutput) -> Result:
         errors = ErrorStream(output.error)

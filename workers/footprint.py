@@ -1,0 +1,78 @@
+"""Which kinds of requests leave a worker larger than it was: a few are weighed, before and after."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Optional
+
+from workers.recycling import resident_memory
+
+#: One request in so many is weighed, which takes two looks at /proc; no other number divides it, so a
+#: pattern in what visitors ask for does not hide a kind.
+ONE_IN = 17
+#: The first requests of a worker fill caches, as they do once in any worker.
+SETTLED = 20
+#: Kinds that are kept apart until they are told; visitors can make up any number of them.
+KINDS = 50
+KIND_LENGTH = 80
+OTHER = "other"
+#: Seconds from one report to the next.
+TELL_AGAIN = 2.0
+
+#: By the kind: how many were weighed, and the bytes that they have left.
+Weights = dict[str, list[int]]
+
+
+class Footprint:
+    """One worker's. ``depth``: how many parts of the path say what kind of request it is."""
+
+    def __init__(self, depth: int, weigh: Callable[[int], int] = resident_memory) -> None:
+        self._depth = depth
+        self._weigh = weigh
+        self._requests = 0
+        self._before: Optional[int] = None
+        self._weights: Weights = {}
+        self._tell_at = 0.0
+
+    def begin(self) -> None:
+        self._requests += 1
+        if self._requests > SETTLED and self._requests % ONE_IN == 0:
+            self._before = self._resident()
+
+    def end(self, params: Mapping[str, str]) -> None:
+        if self._before is None:
+            return
+        after, before, self._before = self._resident(), self._before, None
+        if after is not None:
+            kind = kind_of(params, self._depth)
+            if kind not in self._weights and len(self._weights) >= KINDS:
+                kind = OTHER
+            weight = self._weights.setdefault(kind, [0, 0])
+            weight[0] += 1
+            weight[1] += after - before
+
+    def news(self, leaving: bool = False) -> Weights:
+        """What has been weighed since the last time; nothing while that was a moment ago."""
+        if not self._weights:
+            return {}
+        now = time.monotonic()
+        if now < self._tell_at and not leaving:
+            return {}
+        self._tell_at = now + TELL_AGAIN
+        told, self._weights = self._weights, {}
+        return told
+
+    def _resident(self) -> Optional[int]:
+        try:
+            return self._weigh(os.getpid())
+        except (OSError, ValueError, IndexError):
+            return None  # there is no /proc behind --chroot
+
+
+def kind_of(params: Mapping[str, str], depth: int) -> str:
+    """Method and the beginning of the path, by which Trac finds who answers: GET /wiki."""
+    parts = params.get("PATH_INFO", "").strip("/").split("/")
+    text = f"{params.get('REQUEST_METHOD', '')} /{'/'.join(parts[:depth])}"[:KIND_LENGTH]
+    return text if text.isprintable() else ascii(text)[1:-1][:KIND_LENGTH]
