@@ -97,6 +97,9 @@ def login(site: Site) -> None:
     assert answer.status in (302, 303), answer.text
     assert "logged in as" in site.browser.get("/wiki/WikiStart").text
     site.browser.cookies.clear()
+    assert log_in(site.browser, "joé", "pässword").status in (302, 303)
+    assert 'trac-author-user">joé<' in site.browser.get("/wiki/WikiStart").text
+    site.browser.cookies.clear()
     assert "logged in as" not in site.browser.get("/wiki/WikiStart").text
 
 
