@@ -38,11 +38,11 @@ def _installed(loader: Any) -> Iterator[tuple[str, Again]]:
         if entry.module_name in sys.modules:
             continue
         try:
-            entry.require()
+            entry.load()
         except loader.DistributionNotFound:
-            continue  # an optional part, as that for MySQL, without what it needs
-        except Exception:
-            pass  # load() will tell
+            continue  # an optional part, as those for MySQL and PostgreSQL, without what it needs
+        except (Exception, SystemExit):
+            pass  # whatever it is: who wants to know loads it again
         yield f"{entry.name} of {entry.dist}", entry.load
 
 
