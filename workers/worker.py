@@ -452,10 +452,11 @@ class Worker:
 
     def _let_go(self) -> None:
         """The master is gone: let go of its sockets at once, so that a new one can take its place."""
-        if self._channel is not None:
-            self._selector.unwatch(self._channel.fileno())
-            self._channel.close()
-            self._channel = None
+        # First of all: the signal that its end sends may come at any point of this, and asks the channel.
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            self._selector.unwatch(channel.fileno())
+            channel.close()
         self._reception.close()
         self._handoff = None
         self._retiring = True

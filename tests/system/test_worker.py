@@ -7,6 +7,8 @@ import random
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -277,3 +279,21 @@ class TestLeaving:
             assert peer.closed()
         wait_until(lambda: not any(Path(f"/proc/{pid}/fd/0").exists() for pid in workers))
         assert time.monotonic() - begun < 5
+
+    def test_the_signal_of_the_masters_end_may_come_while_its_channel_is_being_closed(self) -> None:
+        script = (
+            "import signal\n"
+            "from workers.application import Application\n"
+            "from workers.channel import Channel\n"
+            "from workers.scoreboard import Scoreboard\n"
+            "from workers.worker import Worker, WorkerConfig\n"
+            "class Told(Channel):\n"
+            "    def close(self):\n"
+            "        super().close()\n"
+            "        signal.raise_signal(signal.SIGTERM)\n"
+            "ours, theirs = Channel.pair()\n"
+            "slot, channel = Scoreboard(1).slot(1), Told(theirs.socket)\n"
+            "ours.close()\n"
+            "Worker(Application(None), (), WorkerConfig(), slot=slot, name='x', channel=channel).run()\n"
+        )
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
