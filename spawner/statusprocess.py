@@ -7,11 +7,13 @@ nothing to give: no rights, no sockets of the pools, no way to tell the master a
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,7 @@ from workers import prctl
 from workers.application import Application
 from workers.channel import Channel
 from workers.connection import Ceilings
+from workers.http import SOFTWARE
 from workers.scoreboard import Scoreboard
 from workers.statuspages import UNCACHED, Page, ping_page, status_page
 from workers.worker import Worker, WorkerConfig
@@ -68,7 +71,8 @@ def run_status_process(
         **pages(views),
         METRICS_PATH: metrics_page(views, news),
     }
-    application = Application(by_path(found))
+    guarded = bool(http) and all(_is_loopback(sock) for sock in http)
+    application = Application(by_path(found, guarded))
     config = WorkerConfig(CEILINGS, http=http)
     Worker(application, listeners, config, slot=slot, name="status", channel=channel).run()
 
@@ -120,10 +124,14 @@ def dashboard_page(views: Sequence[View], news: NewsPage) -> Page:
     return page
 
 
-def by_path(found: dict[str, Page]) -> Page:
-    """A WSGI application of these pages."""
+def by_path(found: dict[str, Page], guarded: bool = False) -> Page:
+    """A WSGI application of these pages. ``guarded``: HTTP is for who asks for this machine. A page from
+    elsewhere, in a browser that runs here, can give its own name this address and read what it likes."""
 
     def application(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+        if guarded and environ.get("SERVER_SOFTWARE") == SOFTWARE and not _is_local(environ):
+            start_response("421 Misdirected Request", [("Content-Type", "text/plain; charset=utf-8")])
+            return [b"Ask for this by a number, such as 127.0.0.1, or as localhost.\n"]
         page = found.get(environ["SCRIPT_NAME"] + environ["PATH_INFO"])
         if page is None:
             start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
@@ -135,3 +143,21 @@ def by_path(found: dict[str, Page]) -> Page:
         return page(environ, start_response)
 
     return application
+
+
+def _is_loopback(sock: socket.socket) -> bool:
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    return ipaddress.ip_address(sock.getsockname()[0]).is_loopback
+
+
+def _is_local(environ: Mapping[str, Any]) -> bool:
+    """Whether the request is for an address or for localhost; HTTP/1.0 need not say, and is no browser."""
+    host = re.sub(r":[0-9]*$", "", environ.get("HTTP_HOST", "localhost")).strip("[]").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -25,6 +25,8 @@ from workers.fastcgi.states import State
 
 #: Of the request line and all fields, as in nginx's default of 4 buffers of 8 KiB.
 MAX_HEAD = 32_768
+#: In SERVER_SOFTWARE: no web server stands before this one.
+SOFTWARE = "trac-spawn"
 _END = re.compile(rb"\r?\n\r?\n")
 _LINE = re.compile(rb"([A-Z]{1,32}) (/[^\x00-\x20\x7f]*) (HTTP/1\.[01])")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
@@ -121,6 +123,7 @@ def _params(head: bytes) -> dict[str, str]:
         "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
         "QUERY_STRING": query.decode("latin-1"),
         "SERVER_PROTOCOL": match[3].decode(),
+        "SERVER_SOFTWARE": SOFTWARE,
         "SERVER_NAME": "localhost",
         "SERVER_PORT": "80",
     }

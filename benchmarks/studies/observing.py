@@ -16,13 +16,14 @@ def study(bench: Bench) -> Outcome:
     observed = dataclasses.replace(
         OURS,
         name=f"{OURS.name}-observed",
-        title="status and access log on",
+        title="status, metrics and access log on",
         command=_observed,
     )
-    bench.say("status and access log on, and all off")
+    bench.say("status, metrics and access log on, and all off")
     return variant.compare(bench, "Cost of observing", observed, "all off", [BARE])
 
 
 def _observed(job: Job) -> list[str]:
     seen = ("--status-path", "/status", "--status-listen", f"unix:{job.home}/status")
-    return ours(*seen, "--access-log", f"{job.home}/access")(job)
+    metrics = ("--metrics", f"unix:{job.home}/metrics")
+    return ours(*seen, *metrics, "--access-log", f"{job.home}/access")(job)

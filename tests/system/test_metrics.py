@@ -169,3 +169,12 @@ def test_ten_thousand_connections_in_turn(spawn: Spawner) -> None:
 def test_a_public_address_is_warned_of(spawn: Spawner) -> None:
     pool = spawn("-n", 1, *APP, "--metrics", "0.0.0.0:0")
     pool.wait_for_line(r"--metrics: whoever reaches 0\.0\.0\.0:\d+ sees what visitors request")
+
+
+def test_a_name_from_elsewhere_leads_nowhere(spawn: Spawner) -> None:
+    """DNS rebinding: a page elsewhere gives its own name the address 127.0.0.1."""
+    browser = page_of(spawn("-n", 1, *APP, *METRICS))
+    for host in ("evil.example", f"evil.example:{browser.port}", "", "127.0.0.1.evil.example"):
+        assert browser.get("/", Host=host).status == 421, host
+    for host in ("localhost:1", "127.0.0.1", "[::1]:9180", "trac.localhost"):
+        assert browser.get("/metrics", Host=host).status == 200, host
