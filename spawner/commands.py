@@ -78,8 +78,9 @@ class Commands:
     def config(self, call: Call) -> None:
         configuration = self._master.configuration
         rows = [*_settings_of(None, configuration.master)]
-        for pool in configuration.pools:
-            rows += _settings_of(pool.name, pool)
+        for name, pool in self._master.pools.items():
+            # Not those of the file, which a pool that cannot load them does not have.
+            rows += _settings_of(name, pool.workplace.settings)
         answer: Config = {"settings": rows}
         call.reply(answer)
 
@@ -102,13 +103,15 @@ class Commands:
 
     def reload(self, call: Call) -> None:
         self._chosen(call)
+        if not self._master.serving:
+            raise BootError("trac-spawn is being stopped", os.EX_TEMPFAIL)
         self._master.reload(call.arguments.get("pool", ""), functools.partial(self._reloaded, call))
 
     def _reloaded(self, call: Call, outcome: Outcome) -> None:
         failures = {name: failure for name, failure in outcome.items() if failure is not None}
         if not failures:
             pools = self._master.pools
-            call.reply({"pools": {name: pools[name].current.number for name in outcome}})
+            call.reply({"pools": {name: pools[name].current.number for name in outcome if name in pools}})
             return
         first = next(iter(failures.values()))
         told = "; ".join(f"{name}: {failure}" if name else str(failure) for name, failure in failures.items())

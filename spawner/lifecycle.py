@@ -45,6 +45,7 @@ class Action(Enum):
     SHRINK = "shrink"
     REOPEN = "reopen"
     RELOAD = "reload"
+    RELOAD_LATER = "reload_later"
     PAUSE = "pause"
     UPGRADE = "upgrade"
 
@@ -60,8 +61,8 @@ TABLE: dict[State, dict[Event, tuple[State, Action]]] = {
         Event.MORE: (State.STARTING, Action.GROW),
         Event.FEWER: (State.STARTING, Action.SHRINK),
         Event.REOPEN: (State.STARTING, Action.REOPEN),
-        # What is being loaded is new already.
-        Event.RELOAD: (State.STARTING, Action.NOTHING),
+        # What is being loaded may be older than what has made somebody ask.
+        Event.RELOAD: (State.STARTING, Action.RELOAD_LATER),
         Event.PAUSE: (State.STARTING, Action.NOTHING),
         Event.UPGRADE: (State.STARTING, Action.NOTHING),
     },

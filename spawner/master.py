@@ -142,6 +142,8 @@ class Master:
         self.store = activation.Store(self.systemd)
         #: While a new program is on its way to take this one's place.
         self.upgrading: Optional[Upgrade] = None
+        #: A reload was asked for while that was not possible.
+        self._reload_waits = False
         self._failure: Optional[BootError] = None
         self.control: Optional[Control] = None
         self._stopped: list[Callable[[], None]] = []
@@ -359,13 +361,14 @@ class Master:
         log.info("ready: %d workers", ready)
         if self.predecessor is None:
             self.inheritance.close()
-        self.store.update(self.listeners())
+            self.store.update(self.listeners())
         self.systemd.ready(f"serving with {ready} workers")
         if self.predecessor is not None:
             self.predecessor.ready([str(listener.asked) for listener in self.all_listeners()])
         if self._launcher is not None:
             self._launcher.ready()
             self._launcher = None
+        self.reload_if_asked()
 
     def drain(self) -> None:
         """Stop gracefully: let nobody new in, answer everybody who is."""
@@ -377,6 +380,8 @@ class Master:
         for pool in self._all_pools():
             pool.drain()
         self._timeout = time.monotonic() + self.configuration.master.stop_timeout
+        if not self._all_pools():  # a reload has stopped the last, and could start no other
+            self.happen(Event.POOL_EMPTY)
 
     def stop(self, done: Callable[[], None]) -> None:
         """Stop gracefully; ``done`` is called at the very end."""
@@ -423,6 +428,8 @@ class Master:
         for pool in self._all_pools():
             pool.reopen()
         self.helper.reopen()
+        if self.upgrading is not None:
+            self.upgrading.tell("reopen")
         log.info("log files opened again")
 
     def reload(self, only: str = "", done: Callable[[Outcome], None] = lambda outcome: None) -> None:
@@ -431,14 +438,36 @@ class Master:
         What cannot be read or loaded changes nothing. ``done`` gets what became of each pool, once
         all is decided, and raises no error.
         """
+        if self.upgrading is not None:
+            # What it has loaded may be older than what has made somebody ask.
+            self.reload_later()
+            why = "an upgrade is under way; when that is over, a reload follows"
+            done({only: BootError(why, os.EX_TEMPFAIL)})
+            return
         Reload(self, only, done).begin()
         self._entitle()
+
+    def reload_later(self) -> None:
+        """As soon as that is possible."""
+        log.info("a reload follows")
+        self._reload_waits = True
+
+    def reload_if_asked(self) -> None:
+        """Now it is possible: here, or in the new program that has taken over."""
+        if self._reload_waits:
+            self._reload_waits = False
+            if self.upgrading is None:
+                self.happen(Event.RELOAD)
+            else:
+                self.upgrading.tell("reload")
 
     # -- upgrade ---------------------------------------------------------------------------------
 
     def upgrade(self, done: Upgraded = lambda pid, failure: None) -> None:
         """Start the program anew, and make way once it serves; ``done`` gets what became of it."""
         try:
+            if self._lifecycle.state is not State.RUNNING:
+                raise BootError(f"trac-spawn is {self.state}", os.EX_TEMPFAIL)
             if self.upgrading is not None or self.predecessor is not None:
                 raise BootError("an upgrade is under way already", os.EX_TEMPFAIL)
             self.upgrading = Upgrade(self, self._selector, done)

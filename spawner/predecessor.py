@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import selectors
 import socket
@@ -11,12 +12,15 @@ from typing import TYPE_CHECKING, MutableMapping, Optional
 from spawner import HANDOVER, handover, totals
 from spawner.control import BACKLOG
 from spawner.inheritance import PREDECESSOR, Inheritance
+from spawner.lifecycle import Event
 from spawner.template import failure_message
 from workers.channel import Channel
 from workers.errors import BootError
 
 if TYPE_CHECKING:
     from spawner.master import Master
+
+log = logging.getLogger("trac-spawn")
 
 
 class Predecessor:
@@ -69,8 +73,7 @@ class Predecessor:
             with contextlib.suppress(BlockingIOError):
                 message, _ = self.channel.receive()
                 if message is not None:
-                    if message["command"] == "take over":
-                        self._take_over(master)
+                    self._obey(message["command"], master)
                     # Whatever an older version leaves out, or tells otherwise, is only a count.
                     with contextlib.suppress(AttributeError, TypeError, ValueError):
                         totals.take(message.get("totals", {}), master.pools)
@@ -81,6 +84,14 @@ class Predecessor:
 
         self.channel.socket.setblocking(False)
         selector.register(self.channel, selectors.EVENT_READ, hear)
+
+    def _obey(self, command: str, master: Master) -> None:
+        if command == "take over" and master.serving:
+            self._take_over(master)
+        elif command == "reopen":
+            master.happen(Event.REOPEN)
+        elif command == "reload":
+            master.happen(Event.RELOAD)
 
     def ready(self, addresses: list[str]) -> None:
         """The pools are ready to serve; ``addresses`` (as they were asked for) go on being served."""
@@ -120,13 +131,18 @@ class Predecessor:
     def _left(self, master: Master) -> None:
         if not self._gone:
             master.give_up(BootError("the trac-spawn to be replaced has ended", os.EX_TEMPFAIL))
+        else:
+            # Those that are here anew: the service manager listens to the old master till then.
+            master.store.update(master.listeners())
         master.predecessor = None
         # As long as it lived, the service manager may not have listened to us.
         master.systemd.ready("upgraded")
 
     def failed(self, error: BootError) -> None:
         """This one cannot take its place, and ends."""
-        if not self._gone:
+        if self.channel.socket.fileno() < 0:
+            log.error("upgrade failed: %s", error)  # nobody else is left to say it
+        elif not self._gone:
             self._read_all()
             self.channel.send(failure_message(error))
 

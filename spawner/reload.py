@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING, Callable, Optional
 
 from spawner.settings import Settings
@@ -38,9 +39,14 @@ class Reload:
             log.error("reload failed, nothing is changed: %s", error)
             self._finish({"": error})
             return
+        wanted = [pool for pool in fresh.pools if self._only in ("", pool.name)]
+        if not wanted:
+            why = f"the configuration has no pool {self._only} any more; reload all pools to stop it"
+            log.error("reload failed, nothing is changed: %s", why)
+            self._finish({self._only: BootError(why, os.EX_CONFIG)})
+            return
         master.configuration = fresh
         log.setLevel(fresh.master.log_level.upper())
-        wanted = [pool for pool in fresh.pools if self._only in ("", pool.name)]
         self._left = {pool.name for pool in wanted}
         if not self._only:
             master.drop_pools({pool.name for pool in fresh.pools})
@@ -60,6 +66,8 @@ class Reload:
                 self._decided(name, None)
             else:
                 self._master.watchers.watch(settings)
+                # First: it may have opened an address that this one is to open.
+                pool.replacement.abandon("another reload has begun")
                 workplace = self._master.open_workplace(settings, pool.workplace)
                 pool.reload(workplace, lambda failure: self._loaded(name, failure))
         except BootError as error:

@@ -37,8 +37,7 @@ class Replacement:
         self.last_error = ""
 
     def begin(self, workplace: Workplace, done: Reloaded) -> None:
-        """Load the application at ``workplace``. One that is still on its way is given up."""
-        self.abandon("another reload has begun")
+        """Load the application at ``workplace``; nothing else is on its way."""
         self.candidate = candidate = self._pool.next_generation(workplace)
         self._done = done
         log.info("reloading: generation %d", candidate.number)
@@ -77,6 +76,9 @@ class Replacement:
                 self._pool.terminate_worker(worker)
         self.candidate.dismiss_template()
         self.candidate.workplace.leave_access_file(self._pool.workplace)
+        for listener in self.candidate.workplace.listeners:
+            if listener not in self._pool.workplace.listeners:
+                listener.close()  # nobody would answer there
         self.candidate = None
         self.last_error = str(failure)
         self._finish(failure)

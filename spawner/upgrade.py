@@ -174,7 +174,13 @@ class Upgrade:
             # The channel stays open as long as we are there: the end of it says that we are not.
             self._selector.unregister(self._channel)
             self._retire()
+            self._master.reload_if_asked()
             self._done(self.pid, None)
+
+    def tell(self, command: str) -> None:
+        """What was said to us alone and is for it as well; it obeys when it is there. An older
+        version ignores what it does not know."""
+        self._channel.send({"command": command})
 
     # -- making way ------------------------------------------------------------------------------
 
@@ -189,15 +195,19 @@ class Upgrade:
     def _take_back(self) -> None:
         """It has failed at the last moment."""
         master = self._master
-        try:
-            if master.pidfile is not None:
-                master.pidfile.forget()
-                master.open_pidfile()
-            master.claim_listeners()
-        except (BootError, OSError) as error:
-            log.error("after the failed upgrade: %s", error)
+        for again in (self._take_pidfile_back, master.claim_listeners):
+            try:
+                again()
+            except (BootError, OSError) as error:
+                log.error("after the failed upgrade: %s", error)
         if master.control is not None:
             master.control.start_accepting()
+
+    def _take_pidfile_back(self) -> None:
+        pidfile, self._master.pidfile = self._master.pidfile, None
+        if pidfile is not None:
+            pidfile.forget()
+            self._master.open_pidfile()
 
     def _retire(self) -> None:
         """It serves, and goes on listening at the addresses that it has kept."""
@@ -261,6 +271,7 @@ class Upgrade:
         if self._conceded:
             self._take_back()
         self._done(None, failure)
+        self._master.reload_if_asked()
 
     def _finish(self) -> None:
         self._master.upgrading = None

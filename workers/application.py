@@ -197,8 +197,13 @@ def load(spec: ApplicationSpec, ahead: bool = True) -> Application:
 
 def _load_callable(name: str) -> WSGIApplication:
     module_name, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    try:
+        here = os.getcwd()
+    except FileNotFoundError as error:
+        why = f"--app {name}: the working directory has been removed; give one with --chdir"
+        raise BootError(why, os.EX_NOINPUT) from error
+    if here not in sys.path:
+        sys.path.insert(0, here)
     try:
         target: Any = importlib.import_module(module_name)
     except Exception as error:

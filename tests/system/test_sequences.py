@@ -1,0 +1,215 @@
+"""Orders that meet: a reload, an upgrade and a stop, each while another of them is under way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from ..notify import Manager
+from .pools import Pool, Spawner
+from .processes import wait_gone, wait_until
+from .test_upgrade import SLOW, ctl, end, upgrade
+from .visits import APP, busy_visit, get
+
+MINE = "from tests.system.apps import application\n"
+BROKEN = "raise RuntimeError('not today')\n"
+
+
+def master_of(pool: Pool) -> int:
+    pid: int = ctl(pool, "status")["master"]["pid"]
+    return pid
+
+
+def target(pool: Pool) -> Any:
+    return ctl(pool, "status")["pools"][0]["target"]
+
+
+def write(conf: Path, *lines: str) -> Path:
+    conf.write_text("\n".join(("[trac-spawn]", *lines, "")))
+    return conf
+
+
+@pytest.mark.parametrize("verb", ["upgrade", "reload"])
+def test_who_is_stopping_begins_nothing(spawn: Spawner, verb: str) -> None:
+    pool = spawn("-n", 1, *APP)
+    visit = busy_visit(pool, "/sleep?seconds=3")
+    os.kill(pool.pid, signal.SIGTERM)
+    pool.wait_for_line("stopping: answering")
+    assert "stopp" in ctl(pool, verb, status=os.EX_TEMPFAIL)
+    visit.body()
+    assert pool.wait_exit() == 0
+    assert "reloading" not in pool.log and "upgrading" not in pool.log
+
+
+def test_a_reload_of_a_pool_that_the_file_has_no_more(spawn: Spawner, tmp_path: Path) -> None:
+    one, two = (f"[pool {name}]\nsocket = {tmp_path}/{name}\napp = {APP[1]}" for name in ("one", "two"))
+    conf = write(tmp_path / "conf", "workers = 1", one, two)
+    pool = spawn("-f", conf, listen=False)
+    write(conf, "workers = 1", one)
+    assert "has no pool two any more" in ctl(pool, "reload", "two", status=os.EX_CONFIG)
+    assert get(f"{tmp_path}/two", "/echo")
+    assert list(ctl(pool, "reload")["pools"]) == ["one"]
+    assert pool.stop() == 0
+
+
+def test_a_reload_that_fails_leaves_no_address_behind(spawn: Spawner, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    old = f"listen = unix:{tmp_path}/a"
+    conf = write(tmp_path / "conf", "workers = 1", "app = mine:application", old)
+    pool = spawn("-f", conf, listen=False, cwd=tmp_path)
+    write(conf, "workers = 3", "max-requests = 7", "app = mine:application", f"{old} unix:{tmp_path}/b")
+    (tmp_path / "mine.py").write_text(BROKEN)
+    assert "not today" in ctl(pool, "reload", status=os.EX_SOFTWARE)
+    assert not (tmp_path / "b").exists()
+    # What it does not have is not shown as if it had.
+    settings = {one["name"]: one["value"] for one in ctl(pool, "config")["settings"]}
+    assert settings["workers"] == "1" and settings["max-requests"] == "0"
+    (tmp_path / "mine.py").write_text(MINE)
+    ctl(pool, "reload")
+    assert get(f"{tmp_path}/b", "/echo")
+    assert pool.stop() == 0
+
+
+def test_a_reload_that_overtakes_another_opens_the_same_address(spawn: Spawner, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    conf = write(tmp_path / "conf", "workers = 1", "app = slow:application", f"listen = unix:{tmp_path}/a")
+    pool = spawn("-f", conf, listen=False, cwd=tmp_path)
+    write(conf, "workers = 1", "app = slow:application", f"listen = unix:{tmp_path}/a unix:{tmp_path}/b")
+    (tmp_path / "slow").touch()
+    os.kill(pool.pid, signal.SIGHUP)
+    wait_until(lambda: (tmp_path / "loading").exists())
+    mark = pool.mark()
+    os.kill(pool.pid, signal.SIGHUP)
+    pool.wait_for_line("another reload has begun", after=mark)
+    (tmp_path / "slow").unlink()
+    pool.wait_for_line("reloaded: generation", after=mark)
+    assert get(f"{tmp_path}/b", "/echo")
+    assert pool.stop() == 0
+
+
+def starting_anew(spawn: Spawner, tmp_path: Path, *options: object) -> tuple[Pool, Path]:
+    """A pool, and its file, whose new master is still loading."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    conf = write(tmp_path / "conf", "workers = 1", "app = slow:application")
+    pool = spawn("-f", conf, *options, cwd=tmp_path)
+    (tmp_path / "slow").touch()
+    os.kill(pool.pid, signal.SIGUSR2)
+    wait_until(lambda: (tmp_path / "loading").exists())
+    return pool, conf
+
+
+def test_a_reload_during_an_upgrade_reaches_the_new_master(spawn: Spawner, tmp_path: Path) -> None:
+    pool, conf = starting_anew(spawn, tmp_path)
+    write(conf, "workers = 2", "app = slow:application")
+    os.kill(pool.pid, signal.SIGHUP)
+    pool.wait_for_line("a reload follows")
+    assert "an upgrade is under way" in ctl(pool, "reload", status=os.EX_TEMPFAIL)
+    (tmp_path / "slow").unlink()
+    assert pool.wait_exit() == 0
+    wait_until(lambda: target(pool) == 2)
+    end(pool, master_of(pool))
+
+
+def test_a_reload_during_an_upgrade_that_fails_is_made_here(spawn: Spawner, tmp_path: Path) -> None:
+    pool, conf = starting_anew(spawn, tmp_path)
+    write(conf, "workers = 2", "app = slow:application")
+    os.kill(pool.pid, signal.SIGHUP)
+    pool.wait_for_line("a reload follows")
+    successor = pool.wait_for_line(r"upgrading: started .* \(pid (\d+)\)")[1]
+    (tmp_path / "slow").unlink()
+    os.kill(int(successor), signal.SIGKILL)
+    pool.wait_for_line("reloaded: generation")
+    assert target(pool) == 2 and master_of(pool) == pool.pid
+    assert pool.stop() == 0
+
+
+def test_a_reload_while_it_starts_follows(spawn: Spawner, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "slow").touch()
+    conf = write(tmp_path / "conf", "workers = 1", "app = slow:application")
+    pool = spawn("-f", conf, cwd=tmp_path, ready=False)
+    wait_until(lambda: (tmp_path / "loading").exists())
+    write(conf, "workers = 2", "app = slow:application")
+    os.kill(pool.pid, signal.SIGHUP)
+    pool.wait_for_line("a reload follows")
+    (tmp_path / "slow").unlink()
+    pool.wait_for_line("reloaded: generation")
+    assert target(pool) == 2
+    assert pool.stop() == 0
+
+
+def test_logs_are_rotated_during_an_upgrade(spawn: Spawner, tmp_path: Path) -> None:
+    log, access = tmp_path / "access", tmp_path / "other"
+    pool, _ = starting_anew(spawn, tmp_path, "--access-log", log, "--status-path", "/status")
+    log.rename(access)
+    ctl(pool, "reopen")
+    (tmp_path / "slow").unlink()
+    assert pool.wait_exit() == 0
+    successor = master_of(pool)
+    wait_until(lambda: not [one for one in open_files(successor) if one == str(access)])
+    get(pool, "/echo")
+    wait_until(log.read_text)
+    assert not access.read_text()
+    end(pool, successor)
+
+
+def open_files(master: int) -> list[str]:
+    """Of the whole family."""
+    process = psutil.Process(master)
+    found = []
+    for one in [process, *process.children()]:
+        folder = Path(f"/proc/{one.pid}/fd")
+        found += [os.readlink(entry) for entry in folder.iterdir() if entry.is_symlink()]
+    return found
+
+
+def test_the_folder_of_the_pid_file_vanishes(spawn: Spawner, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    pool = spawn("-n", 1, "-P", folder / "pid", *APP)
+    (folder / "pid").unlink()
+    folder.rmdir()
+    for _ in range(2):
+        assert "does not exist" in ctl(pool, "upgrade", status=os.EX_CANTCREAT)
+    assert get(pool, "/echo")
+    folder.mkdir()
+    end(pool, upgrade(pool))
+    assert not (folder / "pid").exists()
+
+
+def test_the_working_directory_vanishes(spawn: Spawner, tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    pool = spawn("-n", 1, *APP, cwd=folder)
+    folder.rmdir()
+    assert "working directory has been removed" in ctl(pool, "reload", status=os.EX_NOINPUT)
+    assert "working directory has been removed" in ctl(pool, "upgrade", status=os.EX_NOINPUT)
+    assert get(pool, "/echo")
+    assert pool.stop() == 0
+
+
+def test_what_an_upgrade_adds_is_stored_once_the_manager_listens(spawn: Spawner, tmp_path: Path) -> None:
+    """With NotifyAccess=main that is when the old master has said who is the new one."""
+    manager = Manager(str(tmp_path / "notify"))
+    conf = write(tmp_path / "conf", "workers = 1", f"app = {APP[1]}", f"listen = unix:{tmp_path}/a")
+    environ = {"NOTIFY_SOCKET": manager.address, "FDSTORE": "16"}
+    pool = spawn("-f", conf, listen=False, env=environ)
+    write(conf, "workers = 1", f"app = {APP[1]}", f"listen = unix:{tmp_path}/a unix:{tmp_path}/b")
+    os.kill(pool.pid, signal.SIGUSR2)
+    told: list[dict[str, str]] = []
+    while "FDSTORE" not in (told[-1] if told else {}) or not told[-1]["FDNAME"].endswith("/b"):
+        said, fds = manager.receive()
+        told.append(said)
+        for fd in fds:
+            os.close(fd)
+    assert [one for one in told if "MAINPID" in one]
+    successor = master_of(pool)
+    os.kill(successor, signal.SIGTERM)
+    wait_gone([successor])
+    assert (tmp_path / "a").exists() and (tmp_path / "b").exists()
+    manager.socket.close()
