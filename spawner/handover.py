@@ -77,7 +77,8 @@ def add(message: Message, descriptors: list[int], inheritance: Inheritance) -> N
 def _add_pool(message: Message, descriptors: Sequence[int], inheritance: Inheritance) -> None:
     handoff = Handoff.adopt(*descriptors)
     if message["handoff"] == HANDOFF_FORMAT:
-        inheritance.handoffs[message["name"]] = handoff
+        asked = frozenset(parse_address(one["asked"]) for one in message["listeners"])
+        inheritance.handoffs[message["name"]], inheritance.homes[message["name"]] = handoff, asked
     else:
         handoff.close()
     additional = [parse_address(text) for text in message["additional"]]

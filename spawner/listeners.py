@@ -92,6 +92,13 @@ class Listener:
         if self.owned:
             self.socket.listen(backlog)
 
+    def share(self, other: str) -> Listener:
+        """The same socket, for ``other``, who sees to it from now on."""
+        shared = Listener(self.socket.dup(), self.address, self.owned, self.inode)
+        shared.asked, shared.others = self.asked, set(self.others)
+        self.others.add(other)
+        return shared
+
     def close(self) -> None:
         if not self.lasting:
             self._unlink()

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Callable, Iterator, Optional, Union
+from typing import Callable, Iterator, Optional, Sequence, Union
 
 from setproctitle import setproctitle
 
@@ -243,10 +243,15 @@ class Master:
             workplace, self._selector, self._pool_happens, self._in_child, broken
         )
 
-    def drop_pools(self, kept: set[str]) -> None:
-        """End every pool whose name is not in ``kept``."""
+    def drop_pools(self, wanted: Sequence[Settings]) -> None:
+        """End every pool that is not in ``wanted``. An address that a new one is to have stays open."""
+        kept = {pool.name for pool in wanted}
         removed = [self.pools.pop(name) for name in list(self.pools) if name not in kept]
-        self.store.update(self.listeners())
+        added = [pool for pool in wanted if pool.name not in self.pools]
+        for pool in removed:
+            before = pool.workplace
+            self.inheritance.bequeath(before.settings.name, before.listeners, before.handoff, added)
+        self.store.update([*self.listeners(), *self.inheritance.listeners.values()])
         for pool in removed:
             log.info("the pool %s is no longer wanted", pool.workplace.settings.name)
             self.watchers.forget(pool.workplace.settings.name)

@@ -49,18 +49,21 @@ class Reload:
         log.setLevel(fresh.master.log_level.upper())
         self._left = {pool.name for pool in wanted}
         if not self._only:
-            master.drop_pools({pool.name for pool in fresh.pools})
+            master.drop_pools(fresh.pools)
         for settings in wanted:
             self._load(settings)
         try:
             master.helper.configure(fresh, master.inheritance)
         except BootError as error:
             log.error("the status is shown as before: %s", error)
+        if master.predecessor is None:
+            master.inheritance.close()
 
     def _load(self, settings: Settings) -> None:
         name = settings.name
         pool = self._master.pools.get(name)
         try:
+            self._refuse_what_others_have(settings)
             if pool is None:
                 self._master.add_pool(settings)
                 self._decided(name, None)
@@ -73,6 +76,20 @@ class Reload:
         except BootError as error:
             log.error("reload of the pool %s failed: %s", name, error)
             self._loaded(name, error)
+
+    def _refuse_what_others_have(self, settings: Settings) -> None:
+        """Raises BootError for an address of a pool that goes on: which of both it is for would be open
+        until both have been loaded, or have not."""
+        asked = {one for one in settings.listeners() if one.kind not in ("inet", "inet6") or one.port}
+        for name, pool in self._master.pools.items():
+            if name != settings.name:
+                for listener in pool.workplace.listeners:
+                    if listener.asked in asked:
+                        raise BootError(
+                            f"the pool {name} still listens on {listener.asked}; only an upgrade gives"
+                            " an address from one pool to another",
+                            os.EX_UNAVAILABLE,
+                        )
 
     def _loaded(self, name: str, failure: Optional[BootError]) -> None:
         self._master.watchers.loaded(name)

@@ -73,8 +73,7 @@ def open_workplace(
         )
     scoreboard = Scoreboard(SCOREBOARD_SLOTS)
     scoreboard.note(PoolGauge.STARTED, time.time_ns())
-    known = inherited.handoffs
-    handoff = known.pop(settings.name) if settings.name in known else Handoff()
+    handoff = inherited.take_handoff(settings) or Handoff()
     return Workplace(
         settings, identity, listeners, handoff, scoreboard, History(), os.getpid(),
         peers, access_file, label,

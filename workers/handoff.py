@@ -8,6 +8,7 @@ pair that all workers of a pool share, so the kernel keeps the order and wakes o
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from typing import NamedTuple, Optional
@@ -51,6 +52,10 @@ class Handoff:
     def descriptors(self) -> tuple[int, int]:
         """Where to put connections in, and where to take them out."""
         return self._give.fileno(), self._take.fileno()
+
+    def share(self) -> Handoff:
+        """The same queue, for another pool of this process."""
+        return Handoff.adopt(*(os.dup(descriptor) for descriptor in self.descriptors()))
 
     def fileno(self) -> int:
         """Readable when a connection waits to be taken."""

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from workers.fastcgi import client
+
 from ..notify import Manager
+from .clients import fcgi_load, params
 from .pools import Pool, Spawner
-from .processes import wait_gone, wait_until
+from .processes import PATIENCE, wait_gone, wait_until
 from .test_upgrade import SLOW, ctl, end, upgrade
-from .visits import APP, busy_visit, get
+from .visits import APP, busy_visit, get, kept_open_load
 
 MINE = "from tests.system.apps import application\n"
 BROKEN = "raise RuntimeError('not today')\n"
@@ -213,3 +217,88 @@ def test_what_an_upgrade_adds_is_stored_once_the_manager_listens(spawn: Spawner,
     wait_gone([successor])
     assert (tmp_path / "a").exists() and (tmp_path / "b").exists()
     manager.socket.close()
+
+
+def pool_section(name: str, *addresses: str) -> str:
+    return f"[pool {name}]\nlisten = {' '.join(addresses)}\napp = {APP[1]}"
+
+
+@pytest.mark.parametrize("verb", ["reload", "upgrade"])
+def test_a_pool_that_is_renamed_goes_on(spawn: Spawner, tmp_path: Path, verb: str) -> None:
+    unix, probe = tmp_path / "a", socket.create_server(("127.0.0.1", 0))
+    tcp = probe.getsockname()
+    probe.close()
+    where = (f"unix:{unix}", f"127.0.0.1:{tcp[1]}")
+    conf = write(tmp_path / "conf", "workers = 2", pool_section("one", *where))
+    pool = spawn("-f", conf, listen=False)
+    kept = [client.connect(str(unix), PATIENCE), client.connect(tcp, PATIENCE)]
+    for sock in kept:
+        client.request(sock, params("/echo"), keep_connection=True, timeout=PATIENCE)
+    write(conf, "workers = 2", pool_section("uno", *where))
+    with fcgi_load(unix) as load, kept_open_load(unix) as kept_load:
+        load.wait_for(20)
+        master = pool.pid
+        if verb == "upgrade":
+            master = upgrade(pool)
+            assert pool.wait_exit() == 0
+        else:
+            ctl(pool, "reload")
+            pool.wait_for_line(r"worker 1 gen 1 .* left")
+            pool.wait_for_line(r"worker 2 gen 1 .* left")
+        load.wait_for(20)
+        kept_load.wait_for(20)
+        assert get(tcp, "/echo")
+    load.check()
+    kept_load.check()
+    for sock in kept:
+        assert client.request(sock, params("/echo"), keep_connection=True, timeout=PATIENCE).status == 200
+        sock.close()
+    assert [one["name"] for one in ctl(pool, "status")["pools"]] == ["uno"]
+    os.kill(master, signal.SIGTERM)
+    wait_gone([master])
+    assert not unix.exists()
+
+
+def test_an_address_goes_from_one_pool_to_another_by_an_upgrade(spawn: Spawner, tmp_path: Path) -> None:
+    a, b = (f"unix:{tmp_path}/{name}" for name in "ab")
+    conf = write(tmp_path / "conf", "workers = 1", pool_section("one", a), pool_section("two", b))
+    pool = spawn("-f", conf, listen=False)
+    write(conf, "workers = 1", pool_section("one", b), pool_section("two", a))
+    assert f"still listens on {a}" in ctl(pool, "reload", status=os.EX_UNAVAILABLE)
+    assert get(f"{tmp_path}/a", "/echo") and get(f"{tmp_path}/b", "/echo")
+    successor = upgrade(pool)
+    assert pool.wait_exit() == 0
+    found = {one["name"]: one["addresses"][0]["address"] for one in ctl(pool, "status")["pools"]}
+    assert found == {"one": b, "two": a}
+    os.kill(successor, signal.SIGTERM)
+    wait_gone([successor])
+
+
+def test_a_pool_is_divided(spawn: Spawner, tmp_path: Path) -> None:
+    a, b, c = (f"unix:{tmp_path}/{name}" for name in "abc")
+    conf = write(tmp_path / "conf", "workers = 1", pool_section("all", a, b, c))
+    pool = spawn("-f", conf, listen=False)
+    write(conf, "workers = 1", pool_section("one", a), pool_section("two", b))
+    with fcgi_load(tmp_path / "a") as load, fcgi_load(tmp_path / "b") as other:
+        load.wait_for(10)
+        ctl(pool, "reload")
+        wait_until(lambda: {one["state"] for one in ctl(pool, "status")["pools"]} == {"running"})
+        load.wait_for(10)
+        other.wait_for(10)
+    load.check()
+    other.check()
+    assert not (tmp_path / "c").exists()
+    assert pool.stop() == 0
+    assert not (tmp_path / "a").exists()
+
+
+def test_whose_last_pool_could_not_be_replaced_can_be_stopped(spawn: Spawner, tmp_path: Path) -> None:
+    conf = write(tmp_path / "conf", "workers = 1", pool_section("one", f"unix:{tmp_path}/a"))
+    pool = spawn("-f", conf, listen=False)
+    (tmp_path / "b").touch()
+    write(conf, "workers = 1", pool_section("uno", f"unix:{tmp_path}/b"))
+    assert "is not a socket" in ctl(pool, "reload", status=os.EX_CANTCREAT)
+    (tmp_path / "b").unlink()
+    wait_until(lambda: not pool.workers())
+    # Another reload would mend it; so does a stop.
+    assert pool.stop() == 0
