@@ -16,7 +16,7 @@ from typing import Callable, Iterator, Optional, Sequence, Union
 
 from setproctitle import setproctitle
 
-from spawner import activation, children, logs, privileges, systemd
+from spawner import activation, children, listenqueue, logs, privileges, systemd
 from spawner.addresses import parse_address
 from spawner.commands import Commands
 from spawner.configuration import Configuration
@@ -510,6 +510,7 @@ class Master:
         if workplace is not None:
             self.helper.forget()
         self.systemd.forget()
+        listenqueue.forget()
         if self.control is not None:
             self.control.forget()
         self.inheritance.close()

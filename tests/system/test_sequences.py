@@ -17,7 +17,7 @@ from ..notify import Manager
 from .clients import fcgi_load, params
 from .pools import Pool, Spawner
 from .processes import PATIENCE, wait_gone, wait_until
-from .test_upgrade import SLOW, ctl, end, upgrade
+from .test_upgrade import SLOW, ctl, descriptors_by_role, end, upgrade
 from .visits import APP, busy_visit, get, kept_open_load
 
 MINE = "from tests.system.apps import application\n"
@@ -301,4 +301,16 @@ def test_whose_last_pool_could_not_be_replaced_can_be_stopped(spawn: Spawner, tm
     (tmp_path / "b").unlink()
     wait_until(lambda: not pool.workers())
     # Another reload would mend it; so does a stop.
+    assert pool.stop() == 0
+
+
+def test_what_the_master_asks_the_kernel_with_is_not_for_its_children(spawn: Spawner) -> None:
+    pool = spawn("-n", 1, *APP)
+    before = descriptors_by_role(pool.pid)
+    ctl(pool, "status")
+    ctl(pool, "reload")
+    pool.wait_for_line(r"worker 1 gen 1 .* left")
+    assert pool.template().generation == 2
+    after = descriptors_by_role(pool.pid)
+    assert (after["template"], after["worker"]) == (before["template"], before["worker"])
     assert pool.stop() == 0
