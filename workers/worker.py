@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import signal
 import socket
 import time
@@ -24,6 +23,7 @@ from workers.answer import AnswerOutput
 from workers.application import Application
 from workers.channel import Channel, Message
 from workers.connection import Ceilings, Connection
+from workers.connections import Connections
 from workers.environ import BadRequest, ErrorStream, make_environ
 from workers.fastcgi.connection import ServerConnection
 from workers.footprint import Footprint
@@ -43,26 +43,11 @@ from workers.wsgi import Result, respond, server_keys
 
 log = logging.getLogger("trac-spawn")
 
-#: The most connections one worker holds: each may cost up to 1.3 MiB of parameters and body. Fewer
-#: where descriptors are scarce: each may need a second one for its body, and the application has
-#: to have some.
-MAX_CONNECTIONS = 1000
-DESCRIPTORS_PER_CONNECTION = 3
 #: A request that takes longer than this has kept the worker from reading others, whose deadlines
 #: are then moved.
 SHORT_REQUEST = 1.0
 #: For so long (seconds) after an answer, the process title goes on naming its request.
 STILL_BUSY = 0.05
-#: A web server that has connected sends its request at once; this is a generous time (seconds).
-PROMPT = 5.0
-#: A connection is new for so long, and its request still to be expected at any moment: a leaving
-#: worker waits for it, and one that takes up a request hands it over.
-LAST_CALL = 0.5
-#: A leaving worker sends on to slow readers for so long (seconds). It is no longer part of the pool's
-#: capacity and shares most of its memory, so it may as well.
-FAREWELL = 600.0
-#: How long a worker whose master is gone waits for the rest of a request (seconds).
-ORPHAN_TIME = 0.5
 
 
 class Terminated(BaseException):
@@ -121,17 +106,14 @@ class Worker:
         self._asked = False  # a replacement, of the master
         self._draining = False  # told to answer what is queued on the listeners, then leave
         self._retiring = False  # told to leave
-        self._leaving = False  # accepts nothing more
         self._orphan = False  # the master is gone
         self._reopen = False  # told to open its log files again
         self._fresh_files: dict[str, int] = {}  # opened again by the master
         self._output: Optional[AnswerOutput] = None  # of the request in progress
         self._begun = 0  # time.monotonic_ns() of the request in progress
-        self._connections: dict[int, Connection] = {}
-        self._room = _room_for_connections()
         self._titled_idle = False
-        self._sweep_at = float("inf")
         self._selector = Selector()
+        self._connections = Connections(self._selector, slot, self._serve, self._offer)
         doorkeeper = Doorkeeper(config.peers, slot.refuse)
         self._reception = Reception(
             listeners, handoff, doorkeeper, self._selector, self._welcome, self._has_room
@@ -160,8 +142,7 @@ class Worker:
         except Terminated:
             log.warning("%s: ended in the middle of a request", self._name)
         self._tell_growth(leaving=True)
-        for connection in self._connections.values():
-            connection.close()
+        self._connections.close()
 
     def _wait(self) -> None:
         if not self._titled_idle:
@@ -169,12 +150,12 @@ class Worker:
             patience = self._patience()
             if self._selector.dispatch(STILL_BUSY if patience is None else min(patience, STILL_BUSY)):
                 return
-            self._entitle("leaving" if self._leaving else "idle")
+            self._entitle("leaving" if self._connections.leaving else "idle")
             self._titled_idle = True
         self._selector.dispatch(self._patience())
 
     def _finished(self) -> bool:
-        return self._leaving and not self._connections
+        return self._connections.leaving and not self._connections
 
     def _follow_orders(self) -> None:
         """What the channel and signals have asked for: they only set flags, since a handler can
@@ -189,12 +170,12 @@ class Worker:
             take_files(fresh, self._config.access_log)
         if self._draining and not self._retiring:
             self._drain()
-        if self._retiring and not self._leaving:
+        if self._retiring and not self._connections.leaving:
             self._leave()
 
     def _patience(self) -> Optional[float]:
         """Seconds to the nearest deadline; None to wait for an event alone."""
-        deadlines = [self._sweep_at]
+        deadlines = [self._connections.sweep_at]
         if self._recycling.expires is not None and not self._asked:
             deadlines.append(self._recycling.expires)
         if self._reception.opens_again is not None:
@@ -207,8 +188,8 @@ class Worker:
         opens_again = self._reception.opens_again
         if opens_again is not None and now >= opens_again:
             self._reception.open()
-        if now >= self._sweep_at:
-            self._sweep(now)
+        if now >= self._connections.sweep_at:
+            self._connections.sweep(now)
         reason = self._recycling.aged()
         if reason:
             self._ask_to_be_replaced(reason)
@@ -224,18 +205,13 @@ class Worker:
 
     def _has_room(self) -> bool:
         """Whether one connection more can be held, for which an idle one may have to go."""
-        if len(self._connections) < self._room:
-            return True
-        prompt = time.monotonic() - PROMPT
-        idle = [
-            connection
-            for connection in self._connections.values()
-            if connection.idle and (not connection.fresh or connection.accepted < prompt)
-        ]
-        if idle:
-            self._reception.complain(f"over {self._room} connections: closing those idle the longest")
-            self._expire(min(idle, key=lambda connection: connection.deadline))
-        return len(self._connections) < self._room
+        if self._connections.full:
+            dispensable = self._connections.longest_idle()
+            if dispensable is not None:
+                room = self._connections.room
+                self._reception.complain(f"over {room} connections: closing those idle the longest")
+                self._connections.expire(dispensable)
+        return not self._connections.full
 
     def _serve(self, connection: Connection) -> None:
         """Something has arrived, or may have: answer it when it is a whole request. Or the peer may
@@ -245,73 +221,16 @@ class Worker:
                 connection.send_on()
             elif connection.receive():
                 self._answer(connection)
-            self._settle(connection)
+            self._connections.settle(connection)
         except Exception:
             # What one connection can bring about must not end the worker, which holds others; not
             # even by a mistake in the code around this.
             log.exception("an error in trac-spawn itself; the connection is closed")
-            self._part_with(connection)
+            self._connections.part_with(connection)
 
-    def _settle(self, connection: Connection) -> None:
-        """Wait for more on a connection, or be done with it."""
-        if self._leaving and connection.idle and (self._hand_over(connection) or not connection.fresh):
-            connection.closed = True
-        if connection.closed:
-            self._part_with(connection)
-            return
-        descriptor = connection.socket.fileno()
-        if descriptor not in self._connections:
-            self._selector.watch(descriptor, lambda: self._serve(connection))
-            self._connections[descriptor] = connection
-            self._slot.hold(len(self._connections))
-        self._selector.turn(descriptor, connection.sending)
-        self._sweep_at = min(self._sweep_at, connection.deadline)
-
-    def _part_with(self, connection: Connection) -> None:
-        descriptor = connection.socket.fileno()
-        if descriptor in self._connections:
-            self._selector.unwatch(descriptor)
-            del self._connections[descriptor]
-            self._slot.hold(len(self._connections))
-        connection.close()
-
-    def _hand_over(self, connection: Connection) -> bool:
-        """Give an idle connection to another worker: its peer may be about to use it."""
-        if self._handoff is None or self._draining:
-            return False
-        return self._handoff.offer(
-            Waiting(connection.socket, connection.accepted, connection.deadline, connection.fresh)
-        )
-
-    def _hand_over_idle(self) -> None:
-        """Before a request is taken up: what the others send meanwhile shall not wait for it, nor be
-        lost should it kill this worker. Who has never used the time to say something stays."""
-        long_ago = time.monotonic() - LAST_CALL
-        for connection in list(self._connections.values()):
-            silent = connection.fresh and connection.accepted < long_ago
-            if connection.idle and not silent and self._hand_over(connection):
-                self._part_with(connection)
-
-    def _sweep(self, now: float) -> None:
-        """End the connections whose time is over, and find the next deadline among the rest."""
-        for connection in list(self._connections.values()):
-            if connection.deadline <= now:
-                self._expire(connection)
-        deadlines = [connection.deadline for connection in self._connections.values()]
-        self._sweep_at = min(deadlines, default=float("inf"))
-
-    def _expire(self, connection: Connection) -> None:
-        """End a connection, unless what it was waited for has come while others were served."""
-        deadline = connection.deadline
-        self._serve(connection)
-        if not connection.closed and connection.deadline == deadline:
-            connection.expire()
-            self._settle(connection)
-
-    def _postpone(self, seconds: float) -> None:
-        """Nobody was listening for so long: that time is not the peers' fault."""
-        for connection in self._connections.values():
-            connection.deadline += seconds
+    def _offer(self, waiting: Waiting) -> bool:
+        """To the other workers, who take up no more connections while the pool stops."""
+        return self._handoff is not None and not self._draining and self._handoff.offer(waiting)
 
     # -- answering -------------------------------------------------------------------------------
 
@@ -323,7 +242,7 @@ class Worker:
             connection.refuse(connection.refusal)
             return
         if self._connections:
-            self._hand_over_idle()
+            self._connections.hand_over_idle()
         self._begun = self._ledger.begin(connection.params)
         self._footprint.begin()
         params = connection.params  # they are forgotten with the request
@@ -341,7 +260,7 @@ class Worker:
         self._footprint.end(params)
         self._tell_growth()
         if took > SHORT_REQUEST:
-            self._postpone(took)
+            self._connections.postpone(took)
         self._requests += 1
         self._heap.settle(self._requests)
         reason = self._recycling.due(self._requests)
@@ -402,17 +321,10 @@ class Worker:
 
     def _leave(self) -> None:
         """Accept nothing more; idle connections go to other workers, begun requests are finished here."""
-        self._leaving = True
         self._slot.leave()
         self._entitle("leaving")
         self._reception.close()
-        now = time.monotonic()
-        last_call = now + LAST_CALL
-        for connection in list(self._connections.values()):
-            connection.farewell = now + FAREWELL
-            if connection.fresh:
-                connection.deadline = min(connection.deadline, last_call)
-            self._settle(connection)
+        self._connections.leave()
 
     # -- the master and signals ------------------------------------------------------------------
 
@@ -460,12 +372,7 @@ class Worker:
         self._reception.close()
         self._handoff = None
         self._retiring = True
-        # A request that is still arriving does not keep it: a new master may want its place.
-        soon = time.monotonic() + ORPHAN_TIME
-        for connection in self._connections.values():
-            if not connection.sending:
-                connection.deadline = min(connection.deadline, soon)
-        self._sweep_at = min(self._sweep_at, soon)
+        self._connections.hurry()
 
     def _shed(self) -> None:
         """In a process that the application has forked: what it kept would stay open as long as it
@@ -476,8 +383,7 @@ class Worker:
             self._channel.close()
         if self._handoff is not None:
             self._handoff.close()
-        for connection in self._connections.values():
-            connection.socket.close()
+        self._connections.shed()
 
     def _watch_signals(self) -> None:
         reader, writer = socket.socketpair()
@@ -533,10 +439,3 @@ class Worker:
 
     def _entitle(self, state: str) -> None:
         setproctitle(f"trac-spawn: {self._name} {state}")
-
-
-def _room_for_connections() -> int:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return MAX_CONNECTIONS
-    return max(1, min(MAX_CONNECTIONS, soft // DESCRIPTORS_PER_CONNECTION))

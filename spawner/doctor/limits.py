@@ -8,7 +8,7 @@ from spawner.doctor.finding import Findings, warning
 from spawner.doctor.site import Site
 from spawner.settings import Settings
 from spawner.values import UNLIMITED
-from workers.worker import DESCRIPTORS_PER_CONNECTION
+from workers.connections import DESCRIPTORS_PER_CONNECTION
 
 SOMAXCONN = "/proc/sys/net/core/somaxconn"
 #: nginx keeps as many open to one pool when it is told "keepalive 100".
