@@ -47,6 +47,12 @@ class Graph:
     lines: Sequence[Sequence[str]]
 
 
+def prepare() -> None:
+    """Read all that the page is made from."""
+    headers()
+    _template()
+
+
 def headers() -> list[tuple[str, str]]:
     """Those that keep the page what it is, wherever it is shown."""
     policy = (

@@ -59,6 +59,11 @@ def run_status_process(
 ) -> None:
     """Be the status process until the master says otherwise, or is gone. ``http``: those of the
     listeners where HTTP is spoken."""
+    if http:
+        # While it can be read: nobody may lack the right to, and a newer version may be installed.
+        from spawner import dashboard
+
+        dashboard.prepare()
     if os.geteuid() == 0:
         privileges.drop(NOBODY, None, "/", None)
     prctl.die_with_parent(signal.SIGTERM)
@@ -108,7 +113,7 @@ def dashboard_page(views: Sequence[View], news: NewsPage) -> Page:
     """A WSGI application that shows all pools to people."""
 
     def page(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-        from spawner import dashboard  # Jinja, when somebody looks
+        from spawner import dashboard  # Jinja, for those who have --metrics
 
         now = time.time()
         pools = [
