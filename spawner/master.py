@@ -7,16 +7,14 @@ import logging
 import os
 import selectors
 import signal
-import socket
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Callable, Iterator, Optional, Sequence, Union
 
 from setproctitle import setproctitle
 
-from spawner import activation, children, listenqueue, logs, privileges, systemd
+from spawner import activation, children, listenqueue, logs, privileges, signals, systemd
 from spawner.addresses import parse_address
 from spawner.commands import Commands
 from spawner.configuration import Configuration
@@ -43,18 +41,6 @@ log = logging.getLogger("trac-spawn")
 
 #: select() and epoll_wait() count milliseconds in 32 bits; a day is well below that.
 LONGEST_WAIT = 86_400.0
-
-_EVENTS = {
-    signal.SIGTERM: Event.STOP,
-    signal.SIGQUIT: Event.STOP,
-    signal.SIGINT: Event.STOP,
-    signal.SIGTTIN: Event.MORE,
-    signal.SIGTTOU: Event.FEWER,
-    signal.SIGUSR1: Event.REOPEN,
-    signal.SIGHUP: Event.RELOAD,
-    signal.SIGWINCH: Event.PAUSE,
-    signal.SIGUSR2: Event.UPGRADE,
-}
 
 
 @dataclass
@@ -100,7 +86,7 @@ def _run(configuration: Configuration, origin: Origin) -> int:
         _warn_of_root(pool)
     privileges.set_rlimits(settings.rlimit_files, settings.rlimit_core)
     # From here on there is something to leave behind: a signal waits until the master watches.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _EVENTS)
+    signals.block()
     master = Master(configuration, origin)
     try:
         return master.run()
@@ -125,7 +111,7 @@ class Master:
         self.pidfile: Optional[PidFile] = None
         self._lifecycle = Lifecycle()
         self._selector = selectors.DefaultSelector()
-        self._wakeup, self._wakeup_writer = socket.socketpair()
+        self._signals = signals.Signals(self._selector, self._hear_signal)
         self._timeout = float("inf")
         self.pools: dict[str, Supervisor] = {}
         #: Pools that a reload has removed, until their last worker has left.
@@ -158,7 +144,7 @@ class Master:
             self.add_pool(settings)
         self._open_control()
         self._entitle()
-        self._watch_signals()
+        self._signals.watch()
         if self.predecessor is not None:
             self.predecessor.watch(self, self._selector)
         prctl.become_subreaper()
@@ -308,29 +294,15 @@ class Master:
                 # As PID 1, or as a subreaper, one inherits the children of others.
                 log.debug("reaped process %d: %s", pid, children.describe_status(status))
 
-    # -- signals ---------------------------------------------------------------------------------
-
-    def _watch_signals(self) -> None:
-        for end in (self._wakeup, self._wakeup_writer):
-            end.setblocking(False)
-        signal.set_wakeup_fd(self._wakeup_writer.fileno(), warn_on_full_buffer=False)
-        self._selector.register(self._wakeup, selectors.EVENT_READ, self._read_signals)
-        for number in (*_EVENTS, signal.SIGCHLD):
-            signal.signal(number, _let_the_loop_handle_it)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _EVENTS)
-
-    def _read_signals(self) -> None:
-        for number in self._wakeup.recv(4096):
-            event = _EVENTS.get(signal.Signals(number))
-            if number == signal.SIGQUIT and not self._lifecycle.serving:
-                continue  # it never means "at once": the kernel sends it when a web server has left
-            if event is Event.PAUSE and not self.configuration.master.daemonize:
-                continue  # a terminal sends it when its window changes size
-            if event is not None:
-                log.info("%s received", signal.Signals(number).name)
-                self.happen(event)
-
     # -- the lifecycle ---------------------------------------------------------------------------
+
+    def _hear_signal(self, number: signal.Signals, event: Event) -> None:
+        if number == signal.SIGQUIT and not self._lifecycle.serving:
+            return  # it never means "at once": the kernel sends it when a web server has left
+        if event is Event.PAUSE and not self.configuration.master.daemonize:
+            return  # a terminal sends it when its window changes size
+        log.info("%s received", number.name)
+        self.happen(event)
 
     def happen(self, event: Event) -> None:
         """Something has happened to the program as a whole: do what the table says."""
@@ -519,8 +491,7 @@ class Master:
         if self.upgrading is not None:
             self.upgrading.forget()
         self._selector.close()
-        self._wakeup.close()
-        self._wakeup_writer.close()
+        self._signals.close()
         if self._launcher is not None:
             self._launcher.forget()
         if self.pidfile is not None:
@@ -552,7 +523,3 @@ class Master:
     def _entitle(self) -> None:
         state = "" if self._lifecycle.serving else f" {self._lifecycle.state.value}"
         setproctitle(f"trac-spawn: master [{', '.join(self._addresses())}]{state}")
-
-
-def _let_the_loop_handle_it(number: int, frame: Optional[FrameType]) -> None:
-    """The number has been written to the wake-up descriptor; the loop does the rest."""

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import spawner
-from spawner import master
+from spawner import signals
 
 from .test_man_trac_fcgi import items
 
@@ -41,7 +41,7 @@ def section(name: str) -> str:
 
 
 def test_every_signal_is_there_and_no_other() -> None:
-    assert items(section("SIGNALS"), "Dv") == {number.name for number in master._EVENTS}
+    assert items(section("SIGNALS"), "Dv") == {number.name for number in signals.EVENTS}
 
 
 def test_every_exit_status_is_there() -> None:
