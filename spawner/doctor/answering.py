@@ -20,6 +20,8 @@ from spawner.settings import Settings
 from workers.fastcgi import client
 from workers.fastcgi.records import RemoteProtocolError
 
+#: What to do about a page that does not come.
+SLOW = "; what a page waits for shows trac-spawn with --slow-after 5s, in its log"
 #: How a connection ends that the pool has not let in.
 CLOSED = frozenset(("RemoteProtocolError", "ConnectionResetError", "BrokenPipeError"))
 
@@ -155,5 +157,6 @@ def judge(address: str, outcomes: Mapping[str, Any]) -> Findings:
             "pool-page",
             f"{address}: asked for a page in the way of {who}, the pool fails: {what}",
             "Visitors see an error, whatever the web server's configuration.",
-            "the log of trac-spawn and of Trac (log/trac.log in the environment) have the traceback",
+            "the log of trac-spawn and of Trac (log/trac.log in the environment) have the traceback"
+            + ("" if not what.startswith("no answer") else SLOW),
         )

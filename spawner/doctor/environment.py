@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Optional
 from urllib.parse import urlsplit
 
@@ -25,7 +26,7 @@ def examine_environment(path: str, pool: Settings, site: Site) -> Findings:
         yield _unreadable(path, account, failure)
         return
     network = None if pool.chroot else filesystem.network_kind(facts["database_file"] or path)
-    yield from judge_database(path, facts, network)
+    yield from judge_database(path, facts, network, account)
     yield from judge_log(path, facts, account)
     yield from judge_plugins(path, facts)
     url = site.wish.url
@@ -48,15 +49,9 @@ def _unreadable(path: str, account: Account, failure: Failed) -> Finding:
 # -- database ------------------------------------------------------------------------------------
 
 
-def judge_database(path: str, facts: inside.Facts, network: Optional[str]) -> Findings:
+def judge_database(path: str, facts: inside.Facts, network: Optional[str], account: Account) -> Findings:
     if facts["database_error"]:
-        yield error(
-            "env-database",
-            f"{path}: {facts['database_error']}",
-            BROKEN,
-            f"[trac] database in {path}/conf/trac.ini must name a database that the user of the pool may "
-            "write to, as well as the folder it is in",
-        )
+        yield _database_fails(path, facts, account)
         return
     if facts["needs_upgrade"]:
         yield error(
@@ -86,6 +81,30 @@ def judge_database(path: str, facts: inside.Facts, network: Optional[str]) -> Fi
         )
 
 
+def _database_fails(path: str, facts: inside.Facts, account: Account) -> Finding:
+    problem, file = facts["database_error"], facts["database_file"]
+    what = f"{path}: {problem}"
+    if file is None:
+        return error("env-database", what, BROKEN, f"correct [trac] database in {path}/conf/trac.ini")
+    if "is locked" in problem:
+        return error(
+            "env-database",
+            f"{what}: another process writes to {file}, and has not finished",
+            "Whatever changes something waits, and then fails; with some locks every page does.",
+            f"lslocks | grep {file}  # shows which: end it if it hangs",
+        )
+    folder = os.path.dirname(file)
+    # A folder that is elsewhere may be one that others need as it is.
+    if "permission" in problem and os.path.commonpath([path, folder]) == path != folder:
+        mend = f"chown {account.name}:{account.group} {folder} {file} && chmod u+rwX {folder} {file}"
+        return error("env-database", what, BROKEN, mend)
+    mend = (
+        f"[trac] database in {path}/conf/trac.ini must name a database that the user of the pool may "
+        "write to, as well as the folder it is in"
+    )
+    return error("env-database", what, BROKEN, mend)
+
+
 def _with_wal(database: str) -> str:
     separator = "&" if "?" in database else "?"
     return f"{database}{separator}journal_mode=wal"
@@ -103,7 +122,7 @@ def judge_log(path: str, facts: inside.Facts, account: Account) -> Findings:
             "env-log",
             f"the user {account.name} cannot write to {file}, the log of {path}",
             BROKEN,
-            f"chown {account.name}:{account.group} {file} and the folder that it is in",
+            f"touch {file} && chown {account.name}:{account.group} {file} && chmod u+rw {file}",
         )
     elif not facts["log_makeable"]:
         yield advice(

@@ -64,6 +64,13 @@ def _refused(visit: Visit, reply: Reply) -> Optional[Finding]:
             LOST,
             visit.mend(remedies.BODIES),
         )
+    if reply.status == 500:
+        return error(
+            "front-form",
+            f"{visit.url}: Trac fails at a form (POST), with status 500",
+            LOST,
+            "log/trac.log in the environment has the traceback",
+        )
     if reply.status not in (200, 403, 404):
         return error(
             "front-form",

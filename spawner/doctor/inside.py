@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import os
 import re
@@ -99,7 +100,7 @@ def _ask_database(environment: Any, is_sqlite: bool) -> tuple[bool, Optional[str
         return bool(environment.needs_upgrade()), mode, ""
     # Of Trac, its plugins, or any database's driver.
     except Exception as problem:
-        return False, None, _first_line(str(problem)) or type(problem).__name__
+        return False, None, _first_line(_plain(str(problem))) or type(problem).__name__
 
 
 def _sqlite_file(path: str, database: str) -> Optional[str]:
@@ -112,6 +113,11 @@ def _may_write(file: str) -> bool:
     if os.path.exists(file):
         return os.access(file, os.W_OK)
     return os.access(os.path.dirname(file), os.W_OK | os.X_OK)
+
+
+def _plain(message: str) -> str:
+    """Without the markup that Trac's own messages have for the browser."""
+    return html.unescape(re.sub(r"</?[a-z]+(?: [^<>]*)?>", "", message))
 
 
 def _first_line(text: str) -> str:

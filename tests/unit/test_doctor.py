@@ -8,7 +8,7 @@ from email import policy
 from email.message import Message
 from email.parser import BytesParser
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import pytest
 
@@ -28,7 +28,7 @@ from spawner.doctor.account import ENTER, READ, WRITE, Account, obstacles
 from spawner.doctor.finding import Diagnosis, Finding, Findings, Severity, advice, error, warning, worst
 from spawner.doctor.page import Page
 from spawner.doctor.site import Site, Wish, environments, settings_of_master
-from spawner.doctor.visit import Visit, is_missing_page
+from spawner.doctor.visit import MARK, Visit, is_missing_page
 from spawner.doctor.visitor import Reply, Visitor
 from spawner.doctor.webservers import WebServer
 from spawner.settings import Settings
@@ -152,6 +152,13 @@ def test_backlog(limit: Any, found: List[str]) -> None:
     assert names(limits.judge_backlog(2048, limit)) == found
 
 
+def test_a_page_that_does_not_come_is_to_be_looked_for_elsewhere() -> None:
+    outcomes = {"nginx": "no answer: timed out", "lighttpd": "status 500: Oops", "Caddy": ""}
+    silent, failing = answering.judge("unix:/t.sock", outcomes)
+    assert "--slow-after 5s" in silent.mend
+    assert "--slow-after" not in failing.mend
+
+
 # The front end
 
 PAGE = """<html><head><title>T</title>
@@ -230,6 +237,13 @@ def test_a_missing_page() -> None:
     assert is_missing_page(reply(404, "No handler matched request to /a&#39;b"), "/a'b")
     assert not is_missing_page(reply(404, "No handler matched request to /trac/a"), "/a")
     assert not is_missing_page(reply(200, "No handler matched request to /a"), "/a")
+
+
+@pytest.mark.parametrize(("status", "mend"), [(500, "log/trac.log"), (405, "limit_except"), (200, None)])
+def test_a_form_that_fails(status: int, mend: Optional[str]) -> None:
+    refused = forms._refused(visit(), Reply(status, Message(), MARK.encode()))
+    assert (refused and refused.name) == (mend and "front-form")
+    assert mend is None or (refused is not None and mend in refused.mend)
 
 
 def test_the_upload_is_of_the_size_that_it_says() -> None:

@@ -57,8 +57,34 @@ def with_facts(**changes: Any) -> inside.Facts:
     ],
 )
 def test_databases(changes: Any, network: Any, found: List[str]) -> None:
-    judged = list(environment.judge_database("/srv/env", with_facts(**changes), network))
+    judged = list(environment.judge_database("/srv/env", with_facts(**changes), network, TRAC))
     assert [f"{one.severity} {one.name}" for one in judged] == found
+
+
+@pytest.mark.parametrize(
+    ("problem", "file", "mend"),
+    [
+        (
+            "The user trac requires read _and_ write permissions to the database file",
+            "/srv/env/db/trac.db",
+            "chown trac:201 /srv/env/db /srv/env/db/trac.db && chmod u+rwX /srv/env/db /srv/env/db/trac.db",
+        ),
+        ("requires read _and_ write permissions", "/var/lib/trac.db", "as well as the folder it is in"),
+        ("requires read _and_ write permissions", "/srv/env/trac.db", "as well as the folder it is in"),
+        ("database is locked", "/srv/env/db/trac.db", "lslocks | grep /srv/env/db/trac.db"),
+        ("connection refused", None, "[trac] database in /srv/env/conf/trac.ini"),
+    ],
+)
+def test_what_mends_a_database(problem: str, file: Any, mend: str) -> None:
+    facts = with_facts(database_error=problem, database_file=file)
+    (finding,) = environment.judge_database("/srv/env", facts, None, TRAC)
+    assert problem in finding.what
+    assert mend in finding.mend
+
+
+def test_what_trac_says_has_no_markup() -> None:
+    message = "The user <code>trac</code> may not, <em class=x>a &amp; b</em>; 1 < 2 > 0"
+    assert inside._plain(message) == "The user trac may not, a & b; 1 < 2 > 0"
 
 
 def test_wal_is_added_to_what_is_there() -> None:
