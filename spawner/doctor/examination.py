@@ -18,6 +18,7 @@ from spawner.doctor.finding import Diagnosis, Finding, Findings, Severity, error
 from spawner.doctor.site import Site, Wish, environments, settings_of_master
 from spawner.doctor.webservers import likely_user, running_web_servers
 from spawner.settings import Settings
+from spawner.snippets.source import FROM_OUTSIDE
 from spawner.status import Status
 from workers.errors import BootError
 
@@ -115,7 +116,7 @@ def _site(wish: Wish, control: Optional[str], file: Optional[str], options: Sequ
     pools: Tuple[Settings, ...] = ()
     status: Optional[Status] = None
     if file is not None or options:
-        configuration = _read(([] if file is None else ["-f", file]) + list(options))
+        configuration = _read([*(FROM_OUTSIDE if file is None else ("-f", file)), *options])
         pools = configuration.pools
         status = _status_of(control or _control_of(configuration.master), pools)
     else:
@@ -178,7 +179,10 @@ def examine(site: Site) -> Examination:
     if site.web_user is None:
         examination.left_out.append("the rights of the web server: say its user with --web-user")
     for pool in site.pools:
-        for address in site.addresses(pool):
+        addresses = site.addresses(pool)
+        if not addresses:
+            examination.left_out.append(f"{site.named(pool)}the socket: the options name none")
+        for address in addresses:
             _look_at_address(examination, address, pool, site)
         examination.look_at(f"{site.named(pool)}limits", limits.examine_limits(pool, site))
         if pool.app is None:

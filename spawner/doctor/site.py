@@ -54,7 +54,7 @@ class Site:
         running = self.running(pool)
         if running is not None:
             return tuple(parse_address(one["address"]) for one in running["addresses"])
-        return tuple(one for one in pool.listeners() if one.kind != "fd")
+        return tuple(_as_made(one) for one in pool.listeners() if one.kind != "fd")
 
     def named(self, pool: Settings) -> str:
         """Before what is said of a pool, where there are several."""
@@ -64,6 +64,14 @@ class Site:
     def prefix(self) -> str:
         """Where the site is, as the URL says: "/trac", or "" for the root of the host."""
         return urlsplit(self.wish.url or "").path.rstrip("/")
+
+
+def _as_made(address: Address) -> Address:
+    """lighttpd calls the socket of the process that it starts itself (bin-path) PATH-0."""
+    numbered = f"{address.path}-0"
+    if address.kind == "unix" and os.path.exists(numbered) and not os.path.lexists(address.path):
+        return dataclasses.replace(address, path=numbered)
+    return address
 
 
 def pool_user(pool: Settings) -> Account:

@@ -14,7 +14,7 @@ from spawner.status import Config, Status
 from workers.errors import BootError
 
 #: With it, options alone describe a pool that a web server starts. It is no address to connect to.
-_FROM_OUTSIDE = ("--listen", "fd://0")
+FROM_OUTSIDE = ("--listen", "fd://0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ def from_options(
 
     ``whole``: all pools are meant, so that none needs to be named.
     """
-    words = ["-f", file, *options] if file is not None else [*_FROM_OUTSIDE, *options]
+    words = ["-f", file, *options] if file is not None else [*FROM_OUTSIDE, *options]
     configuration = cli.command.main(words, prog_name=cli.PROGRAM, standalone_mode=False)
     if not isinstance(configuration, Configuration):
         raise BootError("only the settings of trac-spawn can stand behind --", os.EX_USAGE)

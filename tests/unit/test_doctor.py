@@ -412,3 +412,23 @@ def test_the_report_of_nothing() -> None:
 
 def test_findings_are_values() -> None:
     assert error("a", "b", "c", "d") == Finding(Severity.ERROR, "a", "b", "c", "d")
+
+
+def test_a_socket_that_lighttpd_has_numbered(tmp_path: Path) -> None:
+    pool = Settings(socket=str(tmp_path / "t.sock"))
+
+    def paths() -> List[str]:
+        return [address.path for address in Site(Wish(), (pool,)).addresses(pool)]
+
+    assert paths() == [f"{tmp_path}/t.sock"]
+    (tmp_path / "t.sock-0").touch()
+    assert paths() == [f"{tmp_path}/t.sock-0"]
+    (tmp_path / "t.sock").touch()
+    assert paths() == [f"{tmp_path}/t.sock"]
+
+
+def test_options_may_name_no_socket(tmp_path: Path) -> None:
+    site = examination._site(Wish(), str(tmp_path / "no.ctl"), None, ["--env", str(tmp_path)])
+    (pool,) = site.pools
+    assert pool.env == str(tmp_path)
+    assert site.addresses(pool) == ()
