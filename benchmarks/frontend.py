@@ -113,7 +113,8 @@ class Frontend:
             listener.close()
 
     def socket(self, peer: Peer, service: str) -> Path:
-        return self.home / f"{peer.name}-{service}.sock"
+        # By number: a path for a Unix socket has 107 bytes, and temporary folders may be deep.
+        return self.home / f"{list(self._ports).index(peer.name)}-{service}.sock"
 
     def port(self, peer: Peer, service: str) -> int:
         """Where a peer without Unix sockets has to listen on 127.0.0.1; 0 for all others."""

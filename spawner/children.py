@@ -105,6 +105,9 @@ class WorkerHandle:
     born: float = field(default_factory=time.monotonic)
     #: When it became ready (monotonic clock).
     ready_at: float = float("inf")
+    #: When it was told to leave (monotonic clock), and whether it may still take up a new request.
+    leaving_since: float = float("inf")
+    accepts: bool = True
     #: When a worker that was told to end at once is killed; None for one that was not.
     kill_at: Optional[float] = None
     #: Told, before anything else, to answer what is queued and then to leave.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Callable, Optional
 
@@ -21,13 +22,17 @@ log = logging.getLogger("trac-spawn")
 #: The reason of workers that a reload replaces.
 RELOAD = "reload"
 
+#: How long a reload waits, in seconds, for an old worker in the middle of a request to have heard
+#: that it takes up no other.
+PATIENCE = 5.0
+
 #: Called with the failure when the old generation serves on.
 Reloaded = Callable[[Optional[BootError]], None]
 
 
 class Replacement:
-    """``candidate`` is there until a worker of it is ready; the replacement ends when the last worker
-    of the old generation has been told to leave."""
+    """``candidate`` is there until a worker of it is ready; the replacement ends when no worker of the
+    old generation takes up a request any more: who has waited for that meets the new one."""
 
     def __init__(self, pool: Supervisor) -> None:
         self._pool = pool
@@ -90,14 +95,25 @@ class Replacement:
         elif self._done is not None:
             self._finish(None)  # it has taken over; only old workers are left
 
+    def next_deadline(self) -> float:
+        """When advance() is due though nothing has happened, on the monotonic clock."""
+        if self.candidate is not None or self._done is None:
+            return float("inf")
+        old = [worker.leaving_since for worker in self._pool.workers if _may_answer(worker)]
+        return min(old, default=float("inf")) + PATIENCE
+
     def _old_workers_stay(self) -> bool:
-        return any(
-            worker.reason == RELOAD and worker.state is not WorkerState.LEAVING
-            for worker in self._pool.workers
-        )
+        now = time.monotonic()
+        old = [worker for worker in self._pool.workers if _may_answer(worker)]
+        return any(now < worker.leaving_since + PATIENCE for worker in old)
 
     def _finish(self, failure: Optional[BootError]) -> None:
         done, self._done = self._done, None
         self.counted[failure is None] += 1
         if done is not None:
             done(failure)
+
+
+def _may_answer(worker: WorkerHandle) -> bool:
+    """Whether it belongs to the old generation and can still take up a request."""
+    return worker.reason == RELOAD and worker.accepts

@@ -206,7 +206,7 @@ class Supervisor:
 
     def _retire(self, worker: WorkerHandle) -> None:
         worker.reason = worker.reason or ("pause" if self.paused else self._growth.farewell)
-        worker.state = WorkerState.LEAVING
+        worker.state, worker.leaving_since = WorkerState.LEAVING, time.monotonic()
         self._count_recycled(worker, worker.reason)
         worker.tell(worker.farewell)
 
@@ -312,6 +312,8 @@ class Supervisor:
             for template in self._templates.values():
                 template.proven = template.proven or template.generation == worker.generation
             log.info("%s ready", worker.describe())
+        elif message["event"] == "leaving":
+            worker.accepts = False
         elif message["event"] == "recycle" and not worker.worn:
             worker.reason = one_line(message["reason"])
         elif message["event"] == "failed":
@@ -559,7 +561,7 @@ class Supervisor:
     def next_deadline(self) -> float:
         """When check_clock() is due, on the monotonic clock; infinity when nothing is."""
         limits = self._limits.next_deadline(self.workers, self._templates.values())
-        deadline = min(limits, self._growth.next_deadline())
+        deadline = min(limits, self._growth.next_deadline(), self.replacement.next_deadline())
         delay = self._delay()
         if self._serving and delay:
             deadline = min(deadline, time.monotonic() + delay)

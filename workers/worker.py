@@ -324,6 +324,7 @@ class Worker:
         self._slot.leave()
         self._entitle("leaving")
         self._reception.close()
+        self._tell({"event": "leaving"})
         self._connections.leave()
 
     # -- the master and signals ------------------------------------------------------------------
