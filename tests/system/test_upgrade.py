@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -333,7 +334,11 @@ def descriptors_by_role(master: int) -> dict[str, int]:
     """How many the master has open, its template and its worker."""
     process = psutil.Process(master)
     members = filter(None, (Member.of(one) for one in [process, *process.children()]))
-    return {member.role: len(os.listdir(f"/proc/{member.pid}/fd")) for member in members}
+    found = {}
+    for member in members:
+        with contextlib.suppress(FileNotFoundError):  # it has left meanwhile
+            found[member.role] = len(os.listdir(f"/proc/{member.pid}/fd"))
+    return found
 
 
 def test_what_cannot_be_upgraded_says_so(spawn: Spawner, tmp_path: Path) -> None:
