@@ -10,9 +10,12 @@ import os
 import socket
 import stat
 import threading
+import time
 
 import psutil
 
+#: In seconds, for threads that are ending and those that another language has started.
+_LAST_MOMENT = 0.25
 _WRITABLE = os.O_WRONLY | os.O_RDWR
 
 
@@ -36,14 +39,24 @@ def hazards(known: set[int]) -> list[str]:
     if not os.path.isdir("/proc/self/fd"):
         return ["there is no /proc behind --chroot, which would tell: mount one"]
     found = []
-    threads = len(os.listdir("/proc/self/task"))
-    if threads > 1:
-        found.append(f"{threads - 1} thread(s) are running: {_thread_names()}")
+    threads = _count_threads()
+    if threads:
+        found.append(f"{threads} thread(s) are running: {_thread_names()}")
     for child in psutil.Process().children():
         found.append(f"a child process is running: {child.name()} (pid {child.pid})")
     for descriptor in sorted(open_descriptors() - known):
         found += _hazard_of(descriptor)
     return found
+
+
+def _count_threads() -> int:
+    """Beside this one. Thread.join() returns while the kernel still has the thread for a moment."""
+    deadline = time.monotonic() + _LAST_MOMENT
+    while True:
+        threads = len(os.listdir("/proc/self/task")) - 1
+        if not threads or threading.active_count() > 1 or time.monotonic() > deadline:
+            return threads
+        time.sleep(0.001)
 
 
 def _thread_names() -> str:
