@@ -177,9 +177,9 @@ def start(configuration: Configuration, predecessor: Optional[Predecessor] = Non
 
         return demo.run(configuration.pools[0])
     # Only here: --print-config and --check need neither the master nor what it imports.
-    from spawner import master, upgrade
+    from spawner import boot, upgrade
 
-    return master.run(configuration, upgrade.own_command(), predecessor)
+    return boot.run(configuration, upgrade.own_command(), predecessor)
 
 
 def essentials(configuration: Configuration) -> Iterator[str]:

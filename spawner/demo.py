@@ -173,13 +173,13 @@ class Demo:
         self._stop()
 
     def _run_pool(self, parent: int) -> None:
-        from spawner import master
+        from spawner import boot
 
         self._part_from(parent)
         # Otherwise every worker would hold the preview's port open.
         self._listener.close()
         try:
-            status = master.run(Configuration(self._settings, (self._settings,)))
+            status = boot.run(Configuration(self._settings, (self._settings,)))
         except BootError as error:
             if self._settings.debug:
                 sys.stderr.write(error.traceback)

@@ -19,9 +19,10 @@ from spawner.leaks import Leaks
 from spawner.lifecycle import Event
 from spawner.limits import TIMED_OUT, Limits
 from spawner.overdue import read_stack
-from spawner.pool import Backoff, CrashLoop, WorkerState, plan
+from spawner.pool import WorkerState, plan
 from spawner.replacement import RELOAD, Reloaded, Replacement
 from spawner.scaling import Scaling
+from spawner.setbacks import Setbacks
 from spawner.settings import Settings
 from spawner.status import SlowRequest
 from spawner.switchboard import Switchboard
@@ -35,8 +36,6 @@ log = logging.getLogger("trac-spawn")
 
 #: A worker that was told to end at once and has not after this many seconds is killed.
 KILL_AFTER = 5.0
-#: A start that fails this often in a row, without saying why, has failed for good at first start-up.
-SILENT_FAILURES = 3
 #: How many slow requests are kept to be shown.
 SLOW_KEPT = 20
 
@@ -74,8 +73,7 @@ class Supervisor:
         #: How many workers were recycled, by the first word of the reason.
         self.recycled: Counter[str] = Counter()
         self._workers: dict[int, WorkerHandle] = {}
-        self._backoff = Backoff()
-        self._crash_loop = CrashLoop()
+        self._setbacks = Setbacks()
         self._serving = True
         #: Every worker has been ready at once.
         self.was_ready = False
@@ -88,7 +86,6 @@ class Supervisor:
         self._limits = self._limits_of(workplace.settings)
         #: Slow requests under limits that a reload has replaced, and an earlier master's.
         self.slow_before = 0
-        self._logged_traceback = ""
 
     # -- towards the wanted number ---------------------------------------------------------------
 
@@ -108,7 +105,7 @@ class Supervisor:
         steps = plan(self._growth.in_order(self._counted), target, self.workplace.settings.max_surge)
         for worker in steps.retire:
             self._retire(worker)
-        if self._delay() > 0:
+        if self._setbacks.remaining() > 0:
             return
         if not self._current.without_template and self._current.template is None:
             self.start_template(self._current)
@@ -308,7 +305,7 @@ class Supervisor:
         elif message["event"] == "ready" and worker.state is WorkerState.STARTING:
             worker.state = WorkerState.LEAVING if worker.drains else WorkerState.READY
             worker.ready_at = time.monotonic()
-            self._backoff.succeeded()
+            self._setbacks.child_ready()
             for template in self._templates.values():
                 template.proven = template.proven or template.generation == worker.generation
             log.info("%s ready", worker.describe())
@@ -410,14 +407,11 @@ class Supervisor:
             )  # fmt: skip
             self.deaths.remember(worker, describe_status(status))
             if worker.state is WorkerState.READY:
-                self._watch_for_a_loop(worker, slot.requests)
+                delay = self._setbacks.died(worker.born, worker.ready_at, slot.requests)
+                if delay and self._serving:
+                    log.error("workers die as soon as they are ready; next try in %.1f s", delay)
         # At the very end: until here its slot tells what it did last.
         self.workplace.scoreboard.release(worker.number)
-
-    def _watch_for_a_loop(self, worker: WorkerHandle, requests: int) -> None:
-        delay = self._crash_loop.died(time.monotonic(), worker.born, worker.ready_at, requests)
-        if delay and self._serving:
-            log.error("workers die as soon as they are ready; next try in %.1f s", delay)
 
     def _worker_failed(self, worker: WorkerHandle, how: str) -> None:
         self.deaths.remember(worker, how)
@@ -431,22 +425,12 @@ class Supervisor:
         self._queue_waits = False
         if not self._serving:
             return
-        delay = self._backoff.failed(time.monotonic(), born)
-        # Without a word it may have been killed by chance, so that gets another try.
-        final = failure is not None or self._backoff.failures >= SILENT_FAILURES
-        why = f"cannot start: {failure}" if failure else how
-        failure = failure or BootError(f"{who} {how}")
-        self._log_traceback_once(failure)
-        if final and not self.was_ready:
-            self.failure = self.failure or failure
+        setback = self._setbacks.start_failed(who, born, failure, how)
+        if setback.final and not self.was_ready:
+            self.failure = self.failure or setback.failure
             self._happen(self, Event.POOL_FAILED)
         if self._serving:
-            log.error("%s %s; next try in %.1f s", who, why, delay)
-
-    def _log_traceback_once(self, failure: BootError) -> None:
-        if failure.unexpected and failure.traceback != self._logged_traceback:
-            self._logged_traceback = failure.traceback
-            log.error("%s\n%s", failure, failure.traceback.rstrip())
+            log.error("%s %s; next try in %.1f s", who, setback.why, setback.delay)
 
     # -- reload ----------------------------------------------------------------------------------
 
@@ -478,8 +462,7 @@ class Supervisor:
         farewell = "drain" if abandoned else "retire"
         self._current = generation
         self.paused = False
-        self._backoff.succeeded()
-        self._crash_loop.succeeded()
+        self._setbacks.forgive()
         self.slow_before += self._limits.slow
         self._limits = self._limits_of(generation.workplace.settings)
         for worker in self._workers.values():
@@ -562,15 +545,10 @@ class Supervisor:
         """When check_clock() is due, on the monotonic clock; infinity when nothing is."""
         limits = self._limits.next_deadline(self.workers, self._templates.values())
         deadline = min(limits, self._growth.next_deadline(), self.replacement.next_deadline())
-        delay = self._delay()
+        delay = self._setbacks.remaining()
         if self._serving and delay:
             deadline = min(deadline, time.monotonic() + delay)
         return deadline
-
-    def _delay(self) -> float:
-        """Seconds until a child may be started."""
-        now = time.monotonic()
-        return max(self._backoff.remaining(now), self._crash_loop.remaining(now))
 
     def check_clock(self) -> None:
         """Act on children that are over a limit of time or memory."""
