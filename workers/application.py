@@ -115,7 +115,7 @@ class Application:
         for env, path in self._warm_pages(more):
             try:
                 status = self._request(path, env)
-            except Exception as error:
+            except Exception as error:  # the application's code, which may raise anything
                 if strict and path in more:
                     raise _failed(f"--warmup {path} failed", error) from error
                 log.warning("warm-up of %s failed", path, exc_info=True)
@@ -206,7 +206,7 @@ def _load_callable(name: str) -> WSGIApplication:
         sys.path.insert(0, here)
     try:
         target: Any = importlib.import_module(module_name)
-    except Exception as error:
+    except Exception as error:  # a module runs code of its own
         raise _failed(f"--app {name}: importing {module_name} failed", error) from error
     for part in attribute.split("."):
         try:
@@ -227,7 +227,7 @@ def _load_trac(spec: ApplicationSpec) -> Application:
     try:
         from trac import __version__ as version
         from trac.web.main import dispatch_request
-    except Exception as error:
+    except Exception as error:  # a broken installation, not a missing one alone
         raise _failed("importing Trac failed", error) from error
     environ: dict[str, object] = {
         "trac.web.frontend": "trac-spawn",
@@ -300,7 +300,7 @@ def _open_environment(path: str) -> None:
             " must be able to read and write the environment)",
             os.EX_NOPERM,
         ) from error
-    except Exception as error:
+    except Exception as error:  # plugins are loaded here, and run code of their own
         raise _failed(f"Trac environment {path} cannot be opened", error) from error
 
 

@@ -101,7 +101,7 @@ class Connection:
         self.protocol = protocol()
         self.params: dict[str, str] = {}
         self.body: BinaryIO = io.BytesIO()
-        #: The status line of an answer that the request gets without reaching the application.
+        #: What the request is answered with when it does not reach the application.
         self.refusal: Optional[BadRequest] = None
         self.closed = False
         self.lingering = False

@@ -46,8 +46,7 @@ class CompiledTemplates(BytecodeCache):
                 chrome.load_template(name)
             except TemplateNotFound:
                 continue  # of a component that is disabled, or of another version of Trac
-            except Exception:
-                # A plugin's; the visitors of the page will see it fail.
+            except Exception:  # of a plugin's template; the visitors of the page will see it fail
                 log.warning("the page template %s cannot be compiled", name, exc_info=True)
             else:
                 chrome.jenv.bytecode_cache = self

@@ -51,7 +51,7 @@ def refuse_new(found: dict[str, Again], known: frozenset[str]) -> None:
     for name in sorted(set(found) - known):
         try:
             found[name]()
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # a module runs code of its own
             raise BootError(
                 f"the plugin {name} cannot be loaded: {type(error).__name__}: {error}",
                 traceback=traceback.format_exc(),

@@ -160,7 +160,7 @@ class Slot:
         words[_STARTED] = 0
 
     def hold(self, connections: int) -> None:
-        """So many are open, and none of them has a whole request."""
+        """So many wait: for the rest of a request, or for a peer that takes its answer slowly."""
         self._words[_CONNECTIONS] = connections
 
     def memory(self, resident: int, proportional: int, private: int) -> None:

@@ -48,7 +48,7 @@ class Gauge(IntEnum):
     PRIVATE = auto()
     RESIDENT_PEAK = auto()
     IDLE_SINCE = auto()  # time.monotonic_ns(), 0 before the first answer
-    CONNECTIONS = auto()  # that are open and have no whole request
+    CONNECTIONS = auto()  # as in Slot.hold()
 
 
 class PoolGauge(IntEnum):

@@ -49,8 +49,5 @@ class Pages:
     def __init__(self, pages: Mapping[str, Page] = MappingProxyType({})) -> None:
         self._pages = pages
 
-    def __bool__(self) -> bool:
-        return bool(self._pages)
-
     def find(self, params: dict[str, str]) -> Optional[Page]:
         return self._pages.get(params.get("SCRIPT_NAME", "") + params.get("PATH_INFO", ""))

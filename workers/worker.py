@@ -222,9 +222,7 @@ class Worker:
             elif connection.receive():
                 self._answer(connection)
             self._connections.settle(connection)
-        except Exception:
-            # What one connection can bring about must not end the worker, which holds others; not
-            # even by a mistake in the code around this.
+        except Exception:  # a mistake of ours; even so, one connection must not end those of others
             log.exception("an error in trac-spawn itself; the connection is closed")
             self._connections.part_with(connection)
 
@@ -298,8 +296,7 @@ class Worker:
         return Result(500, 0, True)
 
     def _called(self, params: dict[str, str]) -> Page:
-        pages = self._config.pages
-        return (pages.find(params) if pages else None) or self._application.call
+        return self._config.pages.find(params) or self._application.call
 
     # -- leaving ---------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import errno
 import html
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import TracebackType
@@ -151,7 +151,7 @@ def respond(
         answer.send_all(blocks)
     except (PeerGone, _WriteFailed):
         pass
-    except Exception as error:
+    except Exception as error:  # whatever the application raises ends its request, not the worker
         answer.fail(error)
     finally:
         if blocks is not None:
@@ -226,7 +226,7 @@ class _Answer:
         """Send each block as it comes: a slow application's first block must not wait."""
         if blocks is None:
             raise ApplicationError("the application returned None, not an iterable of bytes")
-        only = hasattr(blocks, "__len__") and len(blocks) == 1  # type: ignore[arg-type]
+        only = isinstance(blocks, Sized) and len(blocks) == 1
         for block in blocks:
             if _checked(block):
                 # The code behind the last yield shall run, so the loop goes on after the end of
