@@ -20,6 +20,7 @@ from urllib.parse import unquote
 # RFC 9112, 3.2.2: a proxy is asked for "http://host/path", and some servers pass that on.
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 _PATH_END = re.compile(r"[?#]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 #: What two may read differently.
 _ODD = re.compile(r"[%#]|/[/.]")
 
@@ -29,7 +30,13 @@ def parse_script_name(given: str) -> str:
 
     Raises ValueError.
     """
-    name = unquote(given, errors="strict").rstrip("/")
+    try:
+        name = unquote(given, errors="strict").rstrip("/")
+        name.encode()  # what came as a byte by itself
+    except UnicodeError:
+        raise ValueError(f"{given!r} is not UTF-8") from None
+    if _CONTROL.search(name):
+        raise ValueError(f"{given!r} has a control character in it")
     if name and not name.startswith("/"):
         raise ValueError(f"{given!r} does not begin with '/'")
     if _PATH_END.search(given) or any(part in ("", ".", "..") for part in name.split("/")[1:]):

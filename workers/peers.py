@@ -29,6 +29,10 @@ _GROUPS_BYTES = 1024  # the most that Python asks for: 256 groups
 
 def parse_network(text: str) -> Network:
     """An address or a network such as 192.0.2.0/24, of IPv4 or IPv6. Raises ValueError."""
+    address, percent, _ = text.partition("%")
+    if percent:
+        # accept() tells the interface too, and it is not compared.
+        raise ValueError(f"{text!r} names an interface, and only addresses are compared: write {address}")
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:

@@ -31,9 +31,17 @@ def test_a_script_name(given_text: str, name: str) -> None:
     assert parse_script_name(given_text) == name
 
 
-@pytest.mark.parametrize("text", ["trac", "//trac", "/a//b", "/a/../b", "/.", "/a?b", "/a#b", "/%ff"])
-def test_what_is_no_script_name(text: str) -> None:
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        ("trac", "begin with '/'"), ("//trac", "plain path"), ("/a//b", "plain path"),
+        ("/a/../b", "plain path"), ("/.", "plain path"), ("/a?b", "plain path"), ("/a#b", "plain path"),
+        ("/%ff", "'/%ff' is not UTF-8"), ("/\udcff", "is not UTF-8"),
+        ("/%00", "'/%00' has a control character"), ("/a\nb", "has a control character"),
+    ],
+)  # fmt: skip
+def test_what_is_no_script_name(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
         parse_script_name(text)
 
 

@@ -88,6 +88,13 @@ def test_an_address_with_the_size_of_its_network() -> None:
     assert parse_network("192.0.2.0/255.255.255.0") == parse_network("192.0.2.0/24")
 
 
+@pytest.mark.parametrize("text", ["::1%lo", "fe80::/10%eth0", "fe80::1%"])
+def test_an_interface_is_not_looked_at(text: str) -> None:
+    address = text.partition("%")[0]
+    with pytest.raises(ValueError, match=f"names an interface.*: write {address}$"):
+        parse_network(text)
+
+
 @pytest.mark.parametrize("text", ["", "localhost", "192.0.2.0/33", "1.2.3", "::1/129", "all"])
 def test_what_is_no_network(text: str) -> None:
     with pytest.raises(ValueError, match="neither an address nor a network"):
