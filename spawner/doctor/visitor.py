@@ -114,19 +114,25 @@ class Visitor:
 
     def _connection(self, slow: bool) -> http.client.HTTPConnection:
         host, port = self.origin.hostname or "", self.origin.port
-        if self.origin.scheme == "https":
-            context = ssl.create_default_context()
-            if self.distrust:
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                host, port, timeout=self.timeout, context=context
-            )
-        else:
+        context = self._context()
+        if context is None:
             connection = http.client.HTTPConnection(host, port, timeout=self.timeout)
+        else:
+            connection = http.client.HTTPSConnection(host, port, timeout=self.timeout, context=context)
         if slow:
-            connection._create_connection = _narrow_connection  # type: ignore[attr-defined]
+            # One that has a socket does not connect by itself.
+            sock = _narrow_connection((host, connection.port), self.timeout)
+            connection.sock = sock if context is None else context.wrap_socket(sock, server_hostname=host)
         return connection
+
+    def _context(self) -> Optional[ssl.SSLContext]:
+        if self.origin.scheme != "https":
+            return None
+        context = ssl.create_default_context()
+        if self.distrust:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
 
     def _usual_headers(self) -> Dict[str, str]:
         headers = {
@@ -141,9 +147,7 @@ class Visitor:
         return headers
 
 
-def _narrow_connection(
-    address: tuple[str, int], timeout: float, source: Optional[tuple[str, int]] = None
-) -> socket.socket:
+def _narrow_connection(address: tuple[str, int], timeout: float) -> socket.socket:
     """As socket.create_connection(), with a receive buffer that is small from the start: the window
     is agreed upon with the first packet."""
     problem: OSError = OSError("the host has no address")
