@@ -90,6 +90,7 @@ def login(site: Site) -> None:
     assert answer.status == 401
     assert answer.headers["WWW-Authenticate"].lower().startswith('basic realm="trac"')
     assert site.browser.get("/login/").status == 401
+    assert site.browser.get("/%6cogin").status == 401
     assert log_in(site.browser, "joe", "guessed").status == 401
     # Where no password is asked for, nobody is believed.
     assert "logged in as" not in log_in(site.browser, "joe", "guessed", "/wiki/WikiStart").text
@@ -123,6 +124,10 @@ def awkward_urls(site: Site) -> None:
         answer = site.browser.get(url)
         title = re.search("<title>([^<]*)</title>", answer.text)
         assert title is not None and " ".join(title[1].split()).startswith(f"{name} – "), answer.text
+    # Trac has no page of such a name, and says so, if the web server has not: lighttpd refuses it.
+    answer = site.browser.get("/wiki/a%0Ab")
+    told = "request to /wiki/a\nb" in answer.text or "Trac" not in answer.text
+    assert answer.status in (400, 404) and told, answer
 
 
 def deployed_file(site: Site) -> None:
