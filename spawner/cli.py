@@ -148,13 +148,25 @@ def command(**options: Any) -> Configuration:
     from spawner import configuration, layers
 
     given = {setting.name: options[setting.key] for setting in SETTINGS}
-    # A successor is started without LISTEN_FDS: it is given the sockets in another way.
+    # A successor is started without LISTEN_FDS: it is given the sockets in another way. Who only
+    # asks (``settings_of``) may say that there are some.
     sockets_given = "LISTEN_FDS" in os.environ or click.get_current_context().obj is not None
     return configuration.load(layers.read_command_line(given), os.environ, sockets_given)
 
 
 # As an argument of the decorator, click 8.0 does not take them.
 command.params.extend(SettingOption(setting) for setting in SETTINGS)
+
+
+def settings_of(arguments: Sequence[str], sockets_given: bool) -> Configuration:
+    """What ``trac-spawn ARGUMENTS`` would run. With ``sockets_given`` it may listen nowhere by itself:
+    a web server may start it on a socket. Raises BootError and click.ClickException."""
+    obj = True if sockets_given else None
+    result = command.main(list(arguments), prog_name=PROGRAM, standalone_mode=False, obj=obj)
+    if result is None or isinstance(result, int):  # of --help and --version
+        raise BootError("only the settings of trac-spawn can stand behind --", os.EX_USAGE)
+    configuration: Configuration = result
+    return configuration
 
 
 def start(configuration: Configuration, predecessor: Optional[Predecessor] = None) -> int:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import List, Optional, Tuple
 from urllib.parse import urlsplit
 
-from spawner import asking, cli, verbs
+from spawner import asking, verbs
 from spawner.addresses import Address
-from spawner.configuration import Configuration
 from spawner.controlpath import default_control_path
 from spawner.doctor import answering, environment, frontend, interpreter, limits, sockets, wrapper
 from spawner.doctor.account import account_of
@@ -18,7 +17,7 @@ from spawner.doctor.finding import Diagnosis, Finding, Findings, Severity, error
 from spawner.doctor.site import Site, Wish, environments, settings_of_master
 from spawner.doctor.webservers import likely_user, running_web_servers
 from spawner.settings import Settings
-from spawner.snippets.source import FROM_OUTSIDE
+from spawner.snippets import source
 from spawner.status import Status
 from workers.errors import BootError
 
@@ -116,7 +115,7 @@ def _site(wish: Wish, control: Optional[str], file: Optional[str], options: Sequ
     pools: Tuple[Settings, ...] = ()
     status: Optional[Status] = None
     if file is not None or options:
-        configuration = _read([*(FROM_OUTSIDE if file is None else ("-f", file)), *options])
+        configuration = source.read(file, options)
         pools = configuration.pools
         status = _status_of(control or _control_of(configuration.master), pools)
     else:
@@ -136,14 +135,6 @@ def _site(wish: Wish, control: Optional[str], file: Optional[str], options: Sequ
         likely_user(servers) if given is None else account_of(given),
         servers,
     )
-
-
-def _read(options: Sequence[str]) -> Configuration:
-    """Raises BootError and click.ClickException as trac-spawn does."""
-    configuration = cli.command.main(list(options), prog_name=cli.PROGRAM, standalone_mode=False)
-    if not isinstance(configuration, Configuration):
-        raise BootError("only the settings of trac-spawn can stand behind --", os.EX_USAGE)
-    return configuration
 
 
 def _control_of(master: Settings) -> Optional[str]:

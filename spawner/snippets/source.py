@@ -13,9 +13,6 @@ from spawner.settings import Settings
 from spawner.status import Config, Status
 from workers.errors import BootError
 
-#: With it, options alone describe a pool that a web server starts. It is no address to connect to.
-FROM_OUTSIDE = ("--listen", "fd://0")
-
 
 @dataclasses.dataclass(frozen=True)
 class Described:
@@ -27,6 +24,13 @@ class Described:
     addresses: Tuple[Address, ...]
     file: Optional[str] = None
     control: Optional[str] = None
+
+
+def read(file: Optional[str], options: Sequence[str]) -> Configuration:
+    """Of the file, or of options alone, which may be those of a pool that a web server starts.
+    Raises BootError and click.ClickException as trac-spawn does."""
+    words = ["-f", file, *options] if file is not None else options
+    return cli.settings_of(words, sockets_given=file is None)
 
 
 def any_pool() -> Described:
@@ -41,10 +45,7 @@ def from_options(
 
     ``whole``: all pools are meant, so that none needs to be named.
     """
-    words = ["-f", file, *options] if file is not None else [*FROM_OUTSIDE, *options]
-    configuration = cli.command.main(words, prog_name=cli.PROGRAM, standalone_mode=False)
-    if not isinstance(configuration, Configuration):
-        raise BootError("only the settings of trac-spawn can stand behind --", os.EX_USAGE)
+    configuration = read(file, options)
     pool = _choose(configuration.pools, name, whole)
     place = None if file is None else os.path.abspath(file)
     return Described(configuration.master, pool, configuration.pools, pool.listeners(), place)

@@ -432,3 +432,19 @@ def test_options_may_name_no_socket(tmp_path: Path) -> None:
     (pool,) = site.pools
     assert pool.env == str(tmp_path)
     assert site.addresses(pool) == ()
+
+
+@pytest.mark.parametrize("variable", ["TRAC_SPAWN_LISTEN", "TRAC_SPAWN_SOCKET"])
+def test_the_environment_may_name_the_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, f"{'unix:' if variable.endswith('LISTEN') else ''}{tmp_path}/s")
+    site = examination._site(Wish(), str(tmp_path / "no.ctl"), None, ["--env", str(tmp_path)])
+    assert [str(one) for one in site.addresses(site.pools[0])] == [f"unix:{tmp_path}/s"]
+
+
+def test_a_file_must_name_the_socket(tmp_path: Path) -> None:
+    file = tmp_path / "conf"
+    file.write_text(f"[trac-spawn]\nenv = {tmp_path}\n")
+    with pytest.raises(BootError, match="nowhere to listen"):
+        examination._site(Wish(), str(tmp_path / "no.ctl"), str(file), [])

@@ -49,6 +49,17 @@ def manual() -> str:
 # All of them
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("TRAC_SPAWN_LISTEN", "unix:/run/trac/of-env.sock"), ("TRAC_SPAWN_SOCKET", "/run/trac/of-env.sock")],
+)
+def test_the_environment_may_name_the_socket(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert "server unix:/run/trac/of-env.sock " in made("nginx", "--env", "/srv/trac")
+
+
 @pytest.mark.parametrize("kind, form", FORMS)
 def test_every_form_is_made_for_people(kind: str, form: str) -> None:
     text = made(kind, form=form)
