@@ -31,12 +31,14 @@ class Account:
         """By owner, group and mode alone: a list of access (acl(5)) may say otherwise."""
         if self.uid == 0:
             return True
-        mode = stat.S_IMODE(found.st_mode)
-        if found.st_uid == self.uid:
-            mode >>= 6
-        elif found.st_gid in self.groups:
-            mode >>= 3
+        mode = stat.S_IMODE(found.st_mode) >> {"u": 6, "g": 3, "o": 0}[self.part(found)]
         return mode & wanted == wanted
+
+    def part(self, found: os.stat_result) -> str:
+        """Whose rights count, as chmod(1) calls them: u, g or o."""
+        if found.st_uid == self.uid:
+            return "u"
+        return "g" if found.st_gid in self.groups else "o"
 
     def become(self) -> None:
         """For good, in a child of root's. Raises BootError."""

@@ -22,6 +22,8 @@ from workers.fastcgi.records import RemoteProtocolError
 
 #: What to do about a page that does not come.
 SLOW = "; what a page waits for shows trac-spawn with --slow-after 5s, in its log"
+#: With one of these found, no page comes.
+SILENT = frozenset(("pool-silent", "pool-refuses", "pool-not-fastcgi", "pool-unreachable"))
 #: How a connection ends that the pool has not let in.
 CLOSED = frozenset(("RemoteProtocolError", "ConnectionResetError", "BrokenPipeError"))
 

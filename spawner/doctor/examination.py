@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import List, Optional, Tuple
 from urllib.parse import urlsplit
 
@@ -23,6 +23,8 @@ from workers.errors import BootError
 
 #: Each takes half a second; their mistakes are mostly the same.
 MOST_ENVIRONMENTS = 16
+#: With one of these found, the web server cannot have an answer.
+OUT_OF_REACH = sockets.CLOSED | answering.SILENT | {"socket-private-tmp"}
 
 
 @dataclass
@@ -114,6 +116,7 @@ def _check_url(url: str) -> None:
 def _site(wish: Wish, control: Optional[str], file: Optional[str], options: Sequence[str]) -> Site:
     pools: Tuple[Settings, ...] = ()
     status: Optional[Status] = None
+    told_by = "" if file is None else file
     if file is not None or options:
         configuration = source.read(file, options)
         pools = configuration.pools
@@ -123,6 +126,7 @@ def _site(wish: Wish, control: Optional[str], file: Optional[str], options: Sequ
             path = asking.find_control(control)
             status = asking.ask(path, "status", {}, verbs.AT_ONCE)
             pools = settings_of_master(asking.ask(path, "config", {}, verbs.AT_ONCE)["settings"])
+            told_by = f"the master at {path} (pid {status['master']['pid']})"
         except BootError as error:
             if wish.url is None and wish.wrapper is None:
                 raise _nothing_known(error) from error
@@ -134,6 +138,7 @@ def _site(wish: Wish, control: Optional[str], file: Optional[str], options: Sequ
         status,
         likely_user(servers) if given is None else account_of(given),
         servers,
+        told_by,
     )
 
 
@@ -167,6 +172,9 @@ def _nothing_known(error: BootError) -> BootError:
 
 def examine(site: Site) -> Examination:
     examination = Examination()
+    if site.told_by:
+        # Who has named neither may think of another master, or of options behind --.
+        examination.looked_at.append(f"the settings of {site.told_by}")
     if site.web_user is None:
         examination.left_out.append("the rights of the web server: say its user with --web-user")
     for pool in site.pools:
@@ -191,7 +199,18 @@ def _look_through_the_front(examination: Examination, site: Site) -> None:
     elif site.pools and all(pool.app is not None for pool in site.pools):
         examination.left_out.append(f"{url}: only pages of Trac can be understood")
     else:
-        examination.look_at(url, frontend.examine_frontend(url, site.wish.timeout))
+        found = frontend.examine_frontend(url, site.wish.timeout, site.places())
+        examination.look_at(url, _with_cause(found, examination.findings))
+
+
+def _with_cause(findings: Findings, known: Sequence[Finding]) -> Findings:
+    """A web server that does not reach a pool may be right: then it is the pool that is to be mended."""
+    cause = next((one for one in known if one.name in OUT_OF_REACH), None)
+    for finding in findings:
+        if finding.name == "front-no-pool" and cause is not None:
+            mend = f"{cause.mend}\n({cause.name} above is the likely cause; then ask again)"
+            finding = replace(finding, mend=mend)
+        yield finding
 
 
 def _look_at_address(examination: Examination, address: Address, pool: Settings, site: Site) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Optional, Union
 from urllib.parse import urlsplit
 
@@ -25,10 +25,10 @@ CHECKS: Sequence[Callable[[Visit], Findings]] = (
 )
 
 
-def examine_frontend(url: str, timeout: float) -> Findings:
-    """``url`` begins with http:// or https://."""
+def examine_frontend(url: str, timeout: float, places: Mapping[str, str]) -> Findings:
+    """``url`` begins with http:// or https://. ``places`` are those of the site, for its remedies."""
     visitor = Visitor.of(url, timeout)
-    arrived = _arrive(visitor, urlsplit(url).path.rstrip("/"))
+    arrived = _arrive(visitor, urlsplit(url).path.rstrip("/"), places)
     if visitor.distrust:
         yield _certificate(visitor)
     if isinstance(arrived, Finding):
@@ -54,7 +54,7 @@ def examine_frontend(url: str, timeout: float) -> Findings:
             )
 
 
-def _arrive(visitor: Visitor, prefix: str) -> Union[Visit, Finding]:
+def _arrive(visitor: Visitor, prefix: str, places: Mapping[str, str]) -> Union[Visit, Finding]:
     """The first page of Trac, of the first project if it is a list of them; or why there is none."""
     url = visitor.url(prefix or "/")
     try:
@@ -71,7 +71,7 @@ def _arrive(visitor: Visitor, prefix: str) -> Union[Visit, Finding]:
             NOTHING,
             "start the web server, and look at its port, its firewall and the host's name",
         )
-    visit = Visit(visitor, prefix, reply, Page(reply.text))
+    visit = Visit(visitor, prefix, reply, Page(reply.text), places)
     if reply.status >= 500 or reply.status == 404 and not visit.page.is_tracs:
         return _failed(visit, reply)
     if reply.status == 401:

@@ -91,7 +91,7 @@ def judge_interpreter(found: Facts) -> Findings:
             "interpreter-trac-old",
             f"Trac {found['trac']} is older than what trac-spawn is made for",
             "Nobody has tried them together.",
-            f"{pip} 'Trac>=1.6', then trac-admin ENV upgrade",
+            f"{pip} 'Trac>=1.6'; then ask again, for the environments that it has to upgrade",
         )
     if not PYTHONS[0] <= tuple(found["python"]) <= PYTHONS[1]:
         yield warning(

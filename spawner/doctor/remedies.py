@@ -16,12 +16,12 @@ Lines = Dict[str, str]
 #: The pool can also make them by itself.
 SCRIPT_NAME = "start trac-spawn with --script-name {prefix}; or tell it the right parameters:\n"
 SOCKET: Lines = {
-    "nginx": "fastcgi_pass unix:/PATH/OF/THE/SOCKET;",
-    "lighttpd": 'fastcgi.server = ( "{prefix}" => (( "socket" => "/PATH/OF/THE/SOCKET", '
+    "nginx": "fastcgi_pass unix:{socket};",
+    "lighttpd": 'fastcgi.server = ( "{prefix}" => (( "socket" => "{socket}", '
     '"check-local" => "disable" )) )',
-    "Apache": 'ProxyPass "{prefix}" "unix:/PATH/OF/THE/SOCKET|fcgi://trac{prefix}"',
-    "Caddy": "reverse_proxy unix//PATH/OF/THE/SOCKET {{ transport fastcgi }}",
-    "HAProxy": "server trac unix@/PATH/OF/THE/SOCKET proto fcgi",
+    "Apache": 'ProxyPass "{prefix}" "unix:{socket}|fcgi://trac{prefix}"',
+    "Caddy": "reverse_proxy unix/{socket} {{ transport fastcgi }}",
+    "HAProxy": "server trac unix@{socket} proto fcgi",
 }
 PASS_ON: Lines = {
     "nginx": "location ~ ^{prefix}(?:/|$) {{ ... fastcgi_pass ...; }}, and no other location that "
@@ -35,7 +35,7 @@ PATHS: Lines = {
     "fastcgi_param SCRIPT_NAME $fastcgi_script_name;  # behind: include fastcgi_params;\n"
     "fastcgi_param PATH_INFO $fastcgi_path_info;",
     "lighttpd": '"check-local" => "disable"; mounted at "/", "fix-root-scriptname" => "enable" as well',
-    "Apache": 'ProxyPass "{prefix}" "unix:/PATH/OF/THE/SOCKET|fcgi://trac{prefix}", and trac-spawn with '
+    "Apache": 'ProxyPass "{prefix}" "unix:{socket}|fcgi://trac{prefix}", and trac-spawn with '
     "--script-name",
 }
 QUERY: Lines = {
@@ -79,9 +79,9 @@ DOWNLOADS: Lines = {
     "lighttpd": "make server.upload-dirs writable for lighttpd, on a disk with room",
 }
 STATIC: Lines = {
-    "nginx": "location {prefix}/chrome/ {{ alias /PATH/OF/DEPLOYED/htdocs/; }}",
-    "lighttpd": 'alias.url = ( "{prefix}/chrome/" => "/PATH/OF/DEPLOYED/htdocs/" )',
-    "Apache": "Alias {prefix}/chrome /PATH/OF/DEPLOYED/htdocs",
+    "nginx": "location {below}/chrome/ {{ alias {deployed}/htdocs/; }}",
+    "lighttpd": 'alias.url = ( "{below}/chrome/" => "{deployed}/htdocs/" )',
+    "Apache": "Alias {below}/chrome {deployed}/htdocs",
 }
 TYPES: Lines = {
     "nginx": "include /etc/nginx/mime.types;",
@@ -89,7 +89,7 @@ TYPES: Lines = {
     "Apache": "TypesConfig /etc/mime.types",
 }
 LOGIN: Lines = {
-    "nginx": "location = {prefix}/login {{\n"
+    "nginx": "location = {below}/login {{\n"
     "    auth_basic \"Trac\";\n"
     "    auth_basic_user_file /etc/nginx/trac.htpasswd;\n"
     "    fastcgi_param REMOTE_USER $remote_user;  # here and nowhere else\n"
@@ -98,15 +98,15 @@ LOGIN: Lines = {
     "lighttpd": 'server.modules += ( "mod_auth", "mod_authn_file" )\n'
     'auth.backend = "htpasswd"\n'
     'auth.backend.htpasswd.userfile = "/etc/lighttpd/trac.htpasswd"\n'
-    'auth.require = ( "{prefix}/login" => ( "method" => "basic", "realm" => "Trac", '
+    'auth.require = ( "{below}/login" => ( "method" => "basic", "realm" => "Trac", '
     '"require" => "valid-user" ) )',
-    "Apache": '<Location "{prefix}/login">\n'
+    "Apache": '<Location "{below}/login">\n'
     "    AuthType Basic\n"
     '    AuthName "Trac"\n'
     "    AuthUserFile /etc/apache2/trac.htpasswd\n"
     "    Require valid-user\n"
     "</Location>",
-    "Caddy": "basic_auth {prefix}/login {{ NAME HASH }}\nenv REMOTE_USER {{http.auth.user.id}}",
+    "Caddy": "basic_auth {below}/login {{ NAME HASH }}\nenv REMOTE_USER {{http.auth.user.id}}",
 }
 BYPASS: Lines = {
     "nginx": 'fastcgi_param REMOTE_USER "";  # behind the include, wherever auth_basic is off; or\n'

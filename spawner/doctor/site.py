@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 from urllib.parse import urlsplit
 
 from spawner import asking
@@ -38,6 +39,8 @@ class Site:
     status: Optional[Status] = None
     web_user: Optional[Account] = None
     web_servers: Sequence[WebServer] = field(default=())
+    #: The master or the file that the settings are of; "" for options.
+    told_by: str = ""
 
     @property
     def master_pid(self) -> Optional[int]:
@@ -55,6 +58,17 @@ class Site:
         if running is not None:
             return tuple(parse_address(one["address"]) for one in running["addresses"])
         return tuple(_as_made(one) for one in pool.listeners() if one.kind != "fd")
+
+    def places(self) -> Dict[str, str]:
+        """The names in the lines of ``remedies``, as far as this site has one of each."""
+        found: Dict[str, str] = {}
+        if len(self.pools) == 1:
+            (pool,) = self.pools
+            sockets = [one.path for one in self.addresses(pool) if one.kind == "unix"]
+            with contextlib.suppress(OSError):
+                found.update(zip(("environment",), environments(pool, 1)))
+            found.update(zip(("socket",), sockets))
+        return found
 
     def named(self, pool: Settings) -> str:
         """Before what is said of a pool, where there are several."""

@@ -16,7 +16,6 @@ from spawner.doctor.account import (
     Obstacle,
     described,
     folders_above,
-    group_name,
     obstacles,
 )
 from spawner.doctor.apart import Failed, apart
@@ -61,7 +60,7 @@ def examine_socket(path: str, pool: Settings, site: Site) -> Findings:
         )
         return
     yield from _reach(path, pool, site)
-    yield from _exposure(path, found, pool)
+    yield from _exposure(path, found, pool, site)
 
 
 def examine_abstract(address: Address, pool: Settings, site: Site) -> Findings:
@@ -174,29 +173,34 @@ def _explain(obstacle: Obstacle, path: str, pool: Settings, account: Account) ->
     if obstacle.is_folder:
         what = f"the user {account.name} may not enter {obstacle.path} ({described(obstacle.found)})"
         what += f", on the way to {path}"
-        mend = f"chmod o+x {obstacle.path}, or listen elsewhere, such as -s /run/trac/trac.sock"
+        whose = account.part(obstacle.found)
+        mend = f"chmod {whose}+x {obstacle.path}, or listen elsewhere, such as -s /run/trac/trac.sock"
         return error("socket-folder-closed", what, why, mend)
     mode = pool.socket_mode
+    now = f"chmod ug+rw {path}"
     if obstacle.found.st_gid in account.groups:
         mend = f"-M {mode | 0o660:04o} (socket-mode = {mode | 0o660:04o} in the file)"
     else:
-        mend = f"-G {group_name(account.gid)} (socket-group = {account.group} in the file)"
+        now = f"chgrp {account.group} {path} && {now}"
+        mend = f"-G {account.group} (socket-group = {account.group} in the file)"
         if mode & 0o060 != 0o060:
             mend += f" and -M {mode | 0o060:04o}"
     what = f"the user {account.name} may not connect to {path} ({described(obstacle.found)})"
-    return error("socket-denied", what, why, f"start trac-spawn with {mend}")
+    return error("socket-denied", what, why, f"{now}\nfor good, start trac-spawn with {mend}")
 
 
 # -- whom else it lets in ------------------------------------------------------------------------
 
 
-def _exposure(path: str, found: os.stat_result, pool: Settings) -> Findings:
+def _exposure(path: str, found: os.stat_result, pool: Settings, site: Site) -> Findings:
+    group = "www-data" if site.web_user is None else site.web_user.group
     if stat.S_IMODE(found.st_mode) & 0o002 and not (pool.allow_user or pool.allow_group):
         yield warning(
             "socket-open",
             f"every user of this machine may connect to {path} ({described(found)})",
             FORGED,
-            "start trac-spawn with -M 0660 and the group of the web server, such as -G www-data",
+            f"chgrp {group} {path} && chmod 0660 {path}\n"
+            f"for good, start trac-spawn with -M 0660 and -G {group}",
         )
     for folder in folders_above(path):
         state = os.stat(folder)

@@ -56,8 +56,7 @@ def _file(visit: Visit, path: str, reply: Reply) -> Findings:
             "front-static",
             f"the style sheet {url} is answered with status {reply.status}",
             "Pages have neither colours nor scripts.",
-            "trac-admin ENV deploy DIR, and DIR/htdocs in the web server's configuration; or no line for "
-            f"chrome there, and Trac serves them itself:\n{visit.mend(remedies.STATIC)}",
+            f"{visit.mend_chrome()}\nor no line for chrome there, and Trac serves them itself",
         )
         return
     if reply.kind != "text/css":
@@ -74,7 +73,7 @@ def _file(visit: Visit, path: str, reply: Reply) -> Findings:
             "chrome-stale",
             f"{url} is not the file of the Trac that is installed here",
             "What trac-admin deploy has copied is of another version: scripts and pages do not match.",
-            "trac-admin ENV deploy DIR, with the DIR that the web server serves",
+            f"{visit.mend_chrome()}\nor the same again, with the folder that the web server serves already",
         )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Optional
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
@@ -13,6 +14,12 @@ from spawner.doctor.visitor import Reply, Visitor
 
 #: Of paths, users and files that no site has.
 MARK = "trac-spawn-doctor"
+#: Where to have Trac's static files, for who has no place for them yet.
+DEPLOYED = "/var/www/trac-deployed"
+#: What stands in remedies where nobody has told the settings of the pool.
+PLACES: Mapping[str, str] = {
+    "socket": "/PATH/OF/THE/SOCKET", "environment": "ENVIRONMENT", "deployed": DEPLOYED,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,8 @@ class Visit:
     prefix: str
     first: Reply
     page: Page
+    #: As ``Site.places``.
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def origin(self) -> SplitResult:
@@ -34,7 +43,13 @@ class Visit:
 
     def mend(self, lines: remedies.Lines, **values: str) -> str:
         server = remedies.server_name(self.first.header("Server"))
-        return remedies.remedy(lines, server, prefix=self.prefix or "/", **values)
+        given = {**PLACES, **self.places, "below": self.prefix, **values}
+        return remedies.remedy(lines, server, prefix=self.prefix or "/", **given)
+
+    def mend_chrome(self) -> str:
+        """Trac's static files anew, at a place that is right for every web server."""
+        environment = {**PLACES, **self.places}["environment"]
+        return f"trac-admin {environment} deploy {DEPLOYED}\n{self.mend(remedies.STATIC)}"
 
     def mend_all(self, lines: remedies.Lines) -> str:
         """The same for lines that make little sense alone."""

@@ -64,7 +64,7 @@ def examine_wrapper(path: str, site: Site) -> Findings:
         if obstacle.is_folder:
             yield _denied(
                 f"the user {target.name} may not enter {obstacle.path} ({described(obstacle.found)})",
-                f"chmod o+x {obstacle.path}",
+                f"chmod {target.part(obstacle.found)}+x {obstacle.path}",
                 "wrapper-closed",
             )
 

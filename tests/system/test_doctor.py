@@ -464,10 +464,12 @@ FRONT_FAULTS = [
     FrontFault("no room for answers", full_disk, "front-download", "fastcgi_temp_path"),
     FrontFault(
         "no files", lambda front: chrome(front, front.directory / "nothing"),
-        "front-static", "trac-admin ENV deploy",
+        "front-static", "trac-admin ENVIRONMENT deploy /var/www/trac-deployed\nnginx: location /trac/chrome/",
     ),
     FrontFault("no types", lambda front: chrome(front, HTDOCS, "types { }"), "front-static", "mime.types"),
-    FrontFault("files of another version", stale_files, "chrome-stale", "trac-admin ENV deploy DIR"),
+    FrontFault(
+        "files of another version", stale_files, "chrome-stale", "alias /var/www/trac-deployed/htdocs/;"
+    ),
     FrontFault(
         "a user without a password", param("REMOTE_USER", "$remote_user"),
         "login-bypass", 'fastcgi_param REMOTE_USER "";',
@@ -486,6 +488,19 @@ def test_a_mistake_of_the_web_server_is_found(front: Front, fault: FrontFault) -
     assert found(result) == [fault.name], result["findings"]
     (finding,) = result["findings"]
     assert fault.mend in finding["mend"]
+
+
+def test_who_is_to_blame_for_a_502(front: Front) -> None:
+    socket = front.pool.socket
+    arguments = front.arguments(front.nginx())
+    mode = socket.stat().st_mode & 0o777
+    socket.chmod(0)
+    result = doctor(front.directory, *arguments)
+    socket.chmod(mode)
+    assert found(result) == ["socket-denied", "front-no-pool"], result["findings"]
+    closed, front_end = result["findings"]
+    assert f"chmod ug+rw {socket}\n" in closed["mend"]
+    assert front_end["mend"].startswith(closed["mend"])
 
 
 def test_who_encrypts_and_does_not_say_so(front: Front) -> None:
@@ -651,7 +666,8 @@ def test_a_sound_pool(stage: Stage) -> None:
     assert result["findings"] == []
     assert result["left_out"] == ["what visitors see: say the site's address with --url"]
     where = f"unix:{stage.socket}"
-    assert result["looked_at"] == [where, f"answers of {where}", "limits"]
+    settings = f"the settings of the master at {pool.control} (pid {pool.pid})"
+    assert result["looked_at"] == [settings, where, f"answers of {where}", "limits"]
 
 
 def test_as_somebody_who_may_not_look(stage: Stage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from email import policy
 from email.message import Message
 from email.parser import BytesParser
@@ -92,7 +93,15 @@ def test_what_opens_a_socket(gid: int, mode: int, mend: str) -> None:
     obstacle = sockets.Obstacle("/s", status_of(stat.S_IFSOCK | mode, 0, gid))
     finding = sockets._explain(obstacle, "/s", Settings(socket_mode=mode), SOMEBODY)
     assert finding.name == "socket-denied"
-    assert finding.mend.endswith(mend.format(group=SOMEBODY.group))
+    now = "chmod ug+rw /s" if gid in SOMEBODY.groups else f"chgrp {SOMEBODY.group} /s && chmod ug+rw /s"
+    assert finding.mend == f"{now}\nfor good, start trac-spawn with {mend.format(group=SOMEBODY.group)}"
+
+
+@pytest.mark.parametrize(("uid", "gid", "who"), [(33, 44, "u"), (0, 44, "g"), (0, 0, "o")])
+def test_what_opens_a_folder(uid: int, gid: int, who: str) -> None:
+    obstacle = sockets.Obstacle("/d", status_of(stat.S_IFDIR | 0o600, uid, gid))
+    finding = sockets._explain(obstacle, "/d/s", Settings(), SOMEBODY)
+    assert finding.mend.startswith(f"chmod {who}+x /d, ")
 
 
 def test_a_web_server_with_another_tmp(tmp_path: Path) -> None:
@@ -228,6 +237,33 @@ def test_every_remedy_can_be_filled_in(lines: Dict[str, str]) -> None:
         assert server in remedies.SERVERS.values()
         text = remedies.remedy(lines, server, prefix="/trac", header="Cookie", param="HTTP_COOKIE")
         assert "{{" not in text and "{prefix}" not in text and "{header}" not in text
+
+
+def test_a_remedy_has_the_names_of_the_site() -> None:
+    places = {"socket": "/run/s", "environment": "/srv/p"}
+    known = replace(visit("", "nginx"), places=places)
+    assert known.mend(remedies.SOCKET) == "nginx: fastcgi_pass unix:/run/s;"
+    assert known.mend_chrome() == (
+        "trac-admin /srv/p deploy /var/www/trac-deployed\n"
+        "nginx: location /chrome/ { alias /var/www/trac-deployed/htdocs/; }"
+    )
+    assert "location = /login {" in known.mend(remedies.LOGIN)
+
+
+def test_the_names_of_a_site(tmp_path: Path) -> None:
+    pool = Settings(env="/srv/p", socket="/run/s")
+    assert Site(Wish(), (pool,)).places() == {"environment": "/srv/p", "socket": "/run/s"}
+    assert Site(Wish(), (pool, pool)).places() == {}
+    assert Site(Wish(), (Settings(env_parent_dir=f"{tmp_path}/no"),)).places() == {}
+
+
+def test_the_pool_is_to_be_mended_and_not_the_web_server() -> None:
+    front = error("front-no-pool", "502", "why", "another path")
+    closed = error("socket-denied", "closed", "why", "chmod ug+rw /s")
+    (finding,) = examination._with_cause(iter([front]), [closed])
+    assert finding.mend.startswith("chmod ug+rw /s\n(socket-denied above")
+    stranger = error("limit-files", "few", "why", "more")
+    assert list(examination._with_cause(iter([front]), [stranger])) == [front]
 
 
 def test_a_missing_page() -> None:
