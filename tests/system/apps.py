@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from .processes import PATIENCE, wait_until
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
@@ -32,8 +34,7 @@ def _sleep(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
 
 def _wait(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
     """Until there is such a file."""
-    while not os.path.exists(query["file"]):
-        time.sleep(0.01)
+    wait_until(lambda: os.path.exists(query["file"]), 3 * PATIENCE, query["file"])
     return _echo(query, environ)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Optional
 
 import psutil
+import pytest
 
 from .processes import PATIENCE, Program, Supervisor, title, wait_until
 
@@ -22,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 #: Settings of whoever runs the tests that would change what the programs under test do.
 FOREIGN = re.compile("TRAC_|PHP_FCGI_|FCGI_|LISTEN_|PYTEST|NOTIFY_SOCKET|XDG_|PYTHON")
+#: For a test of both ways to start workers.
+MODES = pytest.mark.parametrize("mode", [[], ["--no-template"]], ids=["template", "no-template"])
 TITLE = re.compile(
     r"^trac-spawn: (?P<role>master|template|worker)"
     r"(?: (?P<slot>\d+))?(?: gen (?P<generation>\d+))?(?: (?P<rest>.*))?$"
@@ -96,6 +100,22 @@ class Member:
             state=(match["rest"] or "").split(" ")[0],
             title=text,
         )
+
+
+def descriptors_by_role(master: int) -> dict[str, int]:
+    """How many the master has open, its template and its worker."""
+    process = psutil.Process(master)
+    members = filter(None, (Member.of(one) for one in [process, *process.children()]))
+    found = {}
+    for member in members:
+        with contextlib.suppress(FileNotFoundError):  # it has left meanwhile
+            found[member.role] = len(os.listdir(f"/proc/{member.pid}/fd"))
+    return found
+
+
+def no_more(found: dict[str, int], before: dict[str, int]) -> bool:
+    """Whether each has at most so many; who has only just been born has one for its birth as well."""
+    return found.keys() == before.keys() and all(found[role] <= before[role] for role in before)
 
 
 class Pool(Program):

@@ -6,11 +6,12 @@ It tells what happens through files in the directory TEST_MARKS.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
+
+from .processes import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -24,9 +25,7 @@ def mark(name: str) -> None:
 def wait_for(name: str) -> None:
     """Until the test has made that file."""
     path = Path(os.environ["TEST_MARKS"], name)
-    deadline = time.monotonic() + 30
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait_until(path.exists, 3 * PATIENCE, f"file {name}")
 
 
 class Stream:

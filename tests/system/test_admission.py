@@ -14,9 +14,9 @@ import pytest
 from workers.fastcgi import client
 
 from .clients import params
+from .control import ask
 from .pools import Pool, Spawner
 from .processes import PATIENCE
-from .test_control import ask
 
 APP = ("--app", "tests.system.apps:application", "-n", 1)
 #: Says what a peer gets to read: nothing but the end, when it is refused.

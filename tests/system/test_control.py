@@ -7,28 +7,14 @@ import os
 import pwd
 import signal
 import socket
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from .clients import fcgi_load
-from .pools import BIN, Pool, Spawner
+from .control import ask, ctl
+from .pools import Spawner
 from .processes import PATIENCE, wait_until
 from .visits import APP, busy_visit, get
-
-
-def ctl(pool: Pool, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(BIN / "trac-spawnctl"), "-s", str(pool.control), *map(str, arguments)],
-        capture_output=True, text=True, timeout=3 * PATIENCE, check=False,
-    )  # fmt: skip
-
-
-def ask(pool: Pool, *arguments: object) -> Any:
-    """The result of a verb that must succeed."""
-    done = ctl(pool, "--json", *arguments)
-    assert done.returncode == os.EX_OK, done.stdout + done.stderr
-    return json.loads(done.stdout)["result"]
 
 
 def test_status_while_every_worker_is_busy(spawn: Spawner, tmp_path: Path) -> None:
@@ -186,19 +172,12 @@ def test_another_user_gets_nothing(
     pool = spawn_as_root("-n", 1, *APP)
     assert pool.control.stat().st_mode & 0o777 == 0o600
     entry = pwd.getpwnam(other_user)
-    refused = subprocess.run(
-        [str(BIN / "trac-spawnctl"), "-s", str(pool.control), "stop"],
-        user=entry.pw_uid, group=entry.pw_gid, extra_groups=[], cwd="/",
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    another: dict[str, Any] = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": [], "cwd": "/"}
+    refused = ctl(pool, "stop", **another)
     assert refused.returncode == os.EX_NOPERM, refused.stderr
     # Even where the mode lets it in, the master looks who it is.
     pool.control.chmod(0o666)
-    refused = subprocess.run(
-        [str(BIN / "trac-spawnctl"), "-s", str(pool.control), "stop"],
-        user=entry.pw_uid, group=entry.pw_gid, extra_groups=[], cwd="/",
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    refused = ctl(pool, "stop", **another)
     assert refused.returncode == os.EX_NOPERM, refused.stderr
     assert "only root and the owner" in refused.stderr
     pool.wait_for_line(f"control: refused: uid {entry.pw_uid}")

@@ -23,9 +23,10 @@ from .pools import ROOT, base_environment
 from .processes import Program, Supervisor, wait_gone, wait_until
 
 FRAME = """
-import os, signal, sys, time
+import os, signal, sys
 from pathlib import Path
 from spawner.daemon import PidFile, daemonize
+from tests.system.processes import wait_until
 from workers.errors import BootError
 """
 
@@ -75,7 +76,7 @@ def test_the_command_ends_when_the_daemon_is_ready_and_not_before(
         "launcher = daemonize()\n"
         "Path('pid').write_text(f'{os.getpid()}')\n"
         "print('starting', file=sys.stderr, flush=True)\n"
-        "while not Path('go').exists(): time.sleep(0.01)\n"
+        "wait_until(Path('go').exists)\n"
         "launcher.ready()\n"
         "print('to nobody', flush=True); os.write(2, b'to nobody')\n"
         "Path('done').touch()\n"
@@ -157,7 +158,7 @@ def test_a_child_that_forgot_does_not_hide_the_death(
         "    launcher.forget()\n"
         "    Path('pid').write_text(f'{os.getpid()}')\n"
         "    signal.pause()\n"
-        "while not Path('pid').exists(): time.sleep(0.01)\n"
+        "wait_until(Path('pid').exists)\n"
         "os._exit(0)\n"
     )
     assert program.wait_exit() == os.EX_SOFTWARE
@@ -172,7 +173,7 @@ def test_interrupting_the_command_leaves_no_traceback_and_the_daemon_starting(
         "launcher = daemonize()\n"
         "Path('pid').write_text(f'{os.getpid()}')\n"
         "print('starting', flush=True)\n"
-        "while not Path('go').exists(): time.sleep(0.01)\n"
+        "wait_until(Path('go').exists)\n"
         "launcher.ready()\n"
         "Path('done').touch()\n"
         "signal.pause()\n"

@@ -11,11 +11,9 @@ from pathlib import Path
 import pytest
 
 from .clients import fcgi_load
-from .pools import Pool, Spawner
+from .pools import MODES, Pool, Spawner
 from .processes import gone, wait_gone, wait_until
 from .visits import APP, Visit, busy_visit, get, serving_pid
-
-MODES = pytest.mark.parametrize("mode", [[], ["--no-template"]], ids=["template", "no-template"])
 
 
 @MODES

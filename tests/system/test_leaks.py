@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from typing import Any
 
-from .pools import BIN, Pool, Spawner
-from .processes import PATIENCE, wait_until
+from .control import ask
+from .pools import Pool, Spawner
+from .processes import wait_until
 from .visits import APP, get
 
 
 def leaks(pool: Pool) -> dict[str, Any]:
-    command = [str(BIN / "trac-spawnctl"), "-s", str(pool.control), "--json", "leaks"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
-    return {leak["kind"]: leak for leak in json.loads(done.stdout)["result"]["leaks"]}
+    return {leak["kind"]: leak for leak in ask(pool, "leaks")["leaks"]}
 
 
 def test_the_kind_that_grows_is_first(spawn: Spawner) -> None:
@@ -25,8 +22,7 @@ def test_the_kind_that_grows_is_first(spawn: Spawner) -> None:
         for _ in range(40):
             get(pool, "/grow?mib=1")
             get(pool, "/echo")
-        command = [str(BIN / "trac-spawnctl"), "-s", str(pool.control), "recycle"]
-        subprocess.run(command, capture_output=True, timeout=PATIENCE, check=True)
+        ask(pool, "recycle")
         pool.wait_for_line("left after")
         found = leaks(pool)
         return found if {"GET /grow", "GET /echo"} <= set(found) else {}

@@ -10,12 +10,12 @@ import re
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from .clients import fcgi_load, http_load
+from .control import ask, reload
 from .pools import Spawner
 from .processes import wait_until
-from .test_control import ask
-from .test_reload import reload
 from .visits import APP
 from .webservers import WebServers
 
@@ -84,24 +84,27 @@ def test_a_worker_killed_every_half_second_costs_its_request_at_most(spawn: Spaw
 
 def test_a_reload_keeps_the_capacity_within_the_surge(spawn: Spawner) -> None:
     pool = spawn("-n", 3, *APP, "--max-surge", 1)
-    wanted, seen = 3, []
+    wanted = 3
     over = threading.Event()
 
-    def look() -> None:
+    def look() -> list[list[str]]:
+        seen = []
         while not over.is_set():
-            states = [worker["state"] for worker in ask(pool, "status")["pools"][0]["workers"]]
-            seen.append(states)
+            seen.append([worker["state"] for worker in ask(pool, "status")["pools"][0]["workers"]])
+        return seen
 
-    with fcgi_load(pool.socket, pause=0.01) as load:
-        watching = threading.Thread(target=look)
-        watching.start()
-        for _ in range(3):
-            reload(pool)
-            load.wait_for(10)
-        over.set()
-        watching.join()
+    with fcgi_load(pool.socket, pause=0.01) as load, ThreadPoolExecutor(1) as watching:
+        seen = watching.submit(look)
+        try:
+            for _ in range(3):
+                reload(pool)
+                load.wait_for(10)
+        finally:
+            over.set()
     load.check()
-    for states in seen:
+    # Raises what went wrong in looking.
+    assert len(seen.result()) > 3
+    for states in seen.result():
         assert sum(state in ("idle", "busy") for state in states) >= wanted, states
         assert sum(state != "leaving" for state in states) <= wanted + 1, states
     assert pool.stop() == 0

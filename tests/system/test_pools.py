@@ -42,7 +42,7 @@ def test_each_serves_and_one_that_cannot_load_stops_nobody(spawn: Spawner, tmp_p
             + section("later", sockets["later"], APP)
         )
         os.kill(pool.pid, signal.SIGHUP)
-        wait_until(lambda: sockets["later"].exists())
+        pool.wait_for_line("later worker 1 gen 1 .* ready")
         get(str(sockets["later"]), "/echo")
         wait_until(lambda: not sockets["bad"].exists())
         load.wait_for(10)

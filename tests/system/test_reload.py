@@ -6,16 +6,12 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
-
 from .clients import Load, fcgi_load
-from .pools import Pool, Spawner
+from .control import ctl, reload
+from .pools import MODES, Pool, Spawner
 from .processes import wait_until
-from .test_control import ctl
-from .tracenv import configure
+from .tracenv import GREETING, configure
 from .visits import APP, Visit, busy_visit, get
-
-MODES = pytest.mark.parametrize("mode", [[], ["--no-template"]], ids=["template", "no-template"])
 
 VERSIONED = """
 from tests.system.apps import application as whole
@@ -28,27 +24,6 @@ def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [VERSION.encode()]
 """
-
-
-GREETING = """
-from trac.core import Component, implements
-from trac.web.api import IRequestHandler
-
-class Greeting(Component):
-    implements(IRequestHandler)
-
-    def match_request(self, req):
-        return req.path_info == '/greeting'
-
-    def process_request(self, req):
-        req.send(b'hello from a plugin', 'text/plain')
-"""
-
-
-def reload(pool: Pool) -> None:
-    mark = pool.mark()
-    os.kill(pool.pid, signal.SIGHUP)
-    pool.wait_for_line("reloaded: generation", after=mark)
 
 
 def versioned(spawn: Spawner, tmp_path: Path, *options: object) -> Pool:

@@ -13,10 +13,9 @@ import pytest
 from workers.fastcgi import client
 
 from .clients import fcgi_load, params
-from .pools import Pool, Spawner
+from .control import ask, reload
+from .pools import MODES, Pool, Spawner
 from .processes import PATIENCE, wait_until
-from .test_control import ask
-from .test_reload import MODES, reload
 from .visits import APP, Visit, Where, get, kept_open_load
 
 ONDEMAND = ("--pm", "ondemand", "--max-workers", 4, "--idle-timeout", 0.3)

@@ -15,22 +15,23 @@ from workers.fastcgi import client
 
 from ..notify import Manager
 from .clients import fcgi_load, params
-from .pools import Pool, Spawner
+from .control import ask, end, refused, upgrade
+from .pools import Pool, Spawner, descriptors_by_role, no_more
 from .processes import PATIENCE, wait_gone, wait_until
-from .test_upgrade import SLOW, ctl, descriptors_by_role, end, no_more, upgrade
 from .visits import APP, busy_visit, get, kept_open_load
 
 MINE = "from tests.system.apps import application\n"
 BROKEN = "raise RuntimeError('not today')\n"
+SLOW = "app = tests.system.slow:application"
 
 
 def master_of(pool: Pool) -> int:
-    pid: int = ctl(pool, "status")["master"]["pid"]
+    pid: int = ask(pool, "status")["master"]["pid"]
     return pid
 
 
 def target(pool: Pool) -> Any:
-    return ctl(pool, "status")["pools"][0]["target"]
+    return ask(pool, "status")["pools"][0]["target"]
 
 
 def write(conf: Path, *lines: str) -> Path:
@@ -44,7 +45,7 @@ def test_who_is_stopping_begins_nothing(spawn: Spawner, verb: str) -> None:
     visit = busy_visit(pool, "/sleep?seconds=3")
     os.kill(pool.pid, signal.SIGTERM)
     pool.wait_for_line("stopping: answering")
-    assert "stopp" in ctl(pool, verb, status=os.EX_TEMPFAIL)
+    assert "stopp" in refused(pool, verb, status=os.EX_TEMPFAIL)
     visit.body()
     assert pool.wait_exit() == 0
     assert "reloading" not in pool.log and "upgrading" not in pool.log
@@ -55,9 +56,9 @@ def test_a_reload_of_a_pool_that_the_file_has_no_more(spawn: Spawner, tmp_path: 
     conf = write(tmp_path / "conf", "workers = 1", one, two)
     pool = spawn("-f", conf, listen=False)
     write(conf, "workers = 1", one)
-    assert "has no pool two any more" in ctl(pool, "reload", "two", status=os.EX_CONFIG)
+    assert "has no pool two any more" in refused(pool, "reload", "two", status=os.EX_CONFIG)
     assert get(f"{tmp_path}/two", "/echo")
-    assert list(ctl(pool, "reload")["pools"]) == ["one"]
+    assert list(ask(pool, "reload")["pools"]) == ["one"]
     assert pool.stop() == 0
 
 
@@ -68,22 +69,21 @@ def test_a_reload_that_fails_leaves_no_address_behind(spawn: Spawner, tmp_path: 
     pool = spawn("-f", conf, listen=False, cwd=tmp_path)
     write(conf, "workers = 3", "max-requests = 7", "app = mine:application", f"{old} unix:{tmp_path}/b")
     (tmp_path / "mine.py").write_text(BROKEN)
-    assert "not today" in ctl(pool, "reload", status=os.EX_SOFTWARE)
+    assert "not today" in refused(pool, "reload", status=os.EX_SOFTWARE)
     assert not (tmp_path / "b").exists()
     # What it does not have is not shown as if it had.
-    settings = {one["name"]: one["value"] for one in ctl(pool, "config")["settings"]}
+    settings = {one["name"]: one["value"] for one in ask(pool, "config")["settings"]}
     assert settings["workers"] == "1" and settings["max-requests"] == "0"
     (tmp_path / "mine.py").write_text(MINE)
-    ctl(pool, "reload")
+    ask(pool, "reload")
     assert get(f"{tmp_path}/b", "/echo")
     assert pool.stop() == 0
 
 
 def test_a_reload_that_overtakes_another_opens_the_same_address(spawn: Spawner, tmp_path: Path) -> None:
-    (tmp_path / "slow.py").write_text(SLOW)
-    conf = write(tmp_path / "conf", "workers = 1", "app = slow:application", f"listen = unix:{tmp_path}/a")
+    conf = write(tmp_path / "conf", "workers = 1", SLOW, f"listen = unix:{tmp_path}/a")
     pool = spawn("-f", conf, listen=False, cwd=tmp_path)
-    write(conf, "workers = 1", "app = slow:application", f"listen = unix:{tmp_path}/a unix:{tmp_path}/b")
+    write(conf, "workers = 1", SLOW, f"listen = unix:{tmp_path}/a unix:{tmp_path}/b")
     (tmp_path / "slow").touch()
     os.kill(pool.pid, signal.SIGHUP)
     wait_until(lambda: (tmp_path / "loading").exists())
@@ -98,8 +98,7 @@ def test_a_reload_that_overtakes_another_opens_the_same_address(spawn: Spawner, 
 
 def starting_anew(spawn: Spawner, tmp_path: Path, *options: object) -> tuple[Pool, Path]:
     """A pool, and its file, whose new master is still loading."""
-    (tmp_path / "slow.py").write_text(SLOW)
-    conf = write(tmp_path / "conf", "workers = 1", "app = slow:application")
+    conf = write(tmp_path / "conf", "workers = 1", SLOW)
     pool = spawn("-f", conf, *options, cwd=tmp_path)
     (tmp_path / "slow").touch()
     os.kill(pool.pid, signal.SIGUSR2)
@@ -109,10 +108,10 @@ def starting_anew(spawn: Spawner, tmp_path: Path, *options: object) -> tuple[Poo
 
 def test_a_reload_during_an_upgrade_reaches_the_new_master(spawn: Spawner, tmp_path: Path) -> None:
     pool, conf = starting_anew(spawn, tmp_path)
-    write(conf, "workers = 2", "app = slow:application")
+    write(conf, "workers = 2", SLOW)
     os.kill(pool.pid, signal.SIGHUP)
     pool.wait_for_line("a reload follows")
-    assert "an upgrade is under way" in ctl(pool, "reload", status=os.EX_TEMPFAIL)
+    assert "an upgrade is under way" in refused(pool, "reload", status=os.EX_TEMPFAIL)
     (tmp_path / "slow").unlink()
     assert pool.wait_exit() == 0
     wait_until(lambda: target(pool) == 2)
@@ -121,7 +120,7 @@ def test_a_reload_during_an_upgrade_reaches_the_new_master(spawn: Spawner, tmp_p
 
 def test_a_reload_during_an_upgrade_that_fails_is_made_here(spawn: Spawner, tmp_path: Path) -> None:
     pool, conf = starting_anew(spawn, tmp_path)
-    write(conf, "workers = 2", "app = slow:application")
+    write(conf, "workers = 2", SLOW)
     os.kill(pool.pid, signal.SIGHUP)
     pool.wait_for_line("a reload follows")
     successor = pool.wait_for_line(r"upgrading: started .* \(pid (\d+)\)")[1]
@@ -133,12 +132,11 @@ def test_a_reload_during_an_upgrade_that_fails_is_made_here(spawn: Spawner, tmp_
 
 
 def test_a_reload_while_it_starts_follows(spawn: Spawner, tmp_path: Path) -> None:
-    (tmp_path / "slow.py").write_text(SLOW)
     (tmp_path / "slow").touch()
-    conf = write(tmp_path / "conf", "workers = 1", "app = slow:application")
+    conf = write(tmp_path / "conf", "workers = 1", SLOW)
     pool = spawn("-f", conf, cwd=tmp_path, ready=False)
     wait_until(lambda: (tmp_path / "loading").exists())
-    write(conf, "workers = 2", "app = slow:application")
+    write(conf, "workers = 2", SLOW)
     os.kill(pool.pid, signal.SIGHUP)
     pool.wait_for_line("a reload follows")
     (tmp_path / "slow").unlink()
@@ -151,7 +149,7 @@ def test_logs_are_rotated_during_an_upgrade(spawn: Spawner, tmp_path: Path) -> N
     log, access = tmp_path / "access", tmp_path / "other"
     pool, _ = starting_anew(spawn, tmp_path, "--access-log", log, "--status-path", "/status")
     log.rename(access)
-    ctl(pool, "reopen")
+    ask(pool, "reopen")
     (tmp_path / "slow").unlink()
     assert pool.wait_exit() == 0
     successor = master_of(pool)
@@ -179,7 +177,7 @@ def test_the_folder_of_the_pid_file_vanishes(spawn: Spawner, tmp_path: Path) -> 
     (folder / "pid").unlink()
     folder.rmdir()
     for _ in range(2):
-        assert "does not exist" in ctl(pool, "upgrade", status=os.EX_CANTCREAT)
+        assert "does not exist" in refused(pool, "upgrade", status=os.EX_CANTCREAT)
     assert get(pool, "/echo")
     folder.mkdir()
     end(pool, upgrade(pool))
@@ -191,8 +189,8 @@ def test_the_working_directory_vanishes(spawn: Spawner, tmp_path: Path) -> None:
     folder.mkdir()
     pool = spawn("-n", 1, *APP, cwd=folder)
     folder.rmdir()
-    assert "working directory has been removed" in ctl(pool, "reload", status=os.EX_NOINPUT)
-    assert "working directory has been removed" in ctl(pool, "upgrade", status=os.EX_NOINPUT)
+    assert "working directory has been removed" in refused(pool, "reload", status=os.EX_NOINPUT)
+    assert "working directory has been removed" in refused(pool, "upgrade", status=os.EX_NOINPUT)
     assert get(pool, "/echo")
     assert pool.stop() == 0
 
@@ -242,7 +240,7 @@ def test_a_pool_that_is_renamed_goes_on(spawn: Spawner, tmp_path: Path, verb: st
             master = upgrade(pool)
             assert pool.wait_exit() == 0
         else:
-            ctl(pool, "reload")
+            ask(pool, "reload")
             pool.wait_for_line(r"worker 1 gen 1 .* left")
             pool.wait_for_line(r"worker 2 gen 1 .* left")
         load.wait_for(20)
@@ -253,7 +251,7 @@ def test_a_pool_that_is_renamed_goes_on(spawn: Spawner, tmp_path: Path, verb: st
     for sock in kept:
         assert client.request(sock, params("/echo"), keep_connection=True, timeout=PATIENCE).status == 200
         sock.close()
-    assert [one["name"] for one in ctl(pool, "status")["pools"]] == ["uno"]
+    assert [one["name"] for one in ask(pool, "status")["pools"]] == ["uno"]
     os.kill(master, signal.SIGTERM)
     wait_gone([master])
     assert not unix.exists()
@@ -264,11 +262,11 @@ def test_an_address_goes_from_one_pool_to_another_by_an_upgrade(spawn: Spawner, 
     conf = write(tmp_path / "conf", "workers = 1", pool_section("one", a), pool_section("two", b))
     pool = spawn("-f", conf, listen=False)
     write(conf, "workers = 1", pool_section("one", b), pool_section("two", a))
-    assert f"still listens on {a}" in ctl(pool, "reload", status=os.EX_UNAVAILABLE)
+    assert f"still listens on {a}" in refused(pool, "reload", status=os.EX_UNAVAILABLE)
     assert get(f"{tmp_path}/a", "/echo") and get(f"{tmp_path}/b", "/echo")
     successor = upgrade(pool)
     assert pool.wait_exit() == 0
-    found = {one["name"]: one["addresses"][0]["address"] for one in ctl(pool, "status")["pools"]}
+    found = {one["name"]: one["addresses"][0]["address"] for one in ask(pool, "status")["pools"]}
     assert found == {"one": b, "two": a}
     os.kill(successor, signal.SIGTERM)
     wait_gone([successor])
@@ -281,8 +279,8 @@ def test_a_pool_is_divided(spawn: Spawner, tmp_path: Path) -> None:
     write(conf, "workers = 1", pool_section("one", a), pool_section("two", b))
     with fcgi_load(tmp_path / "a") as load, fcgi_load(tmp_path / "b") as other:
         load.wait_for(10)
-        ctl(pool, "reload")
-        wait_until(lambda: {one["state"] for one in ctl(pool, "status")["pools"]} == {"running"})
+        ask(pool, "reload")
+        wait_until(lambda: {one["state"] for one in ask(pool, "status")["pools"]} == {"running"})
         load.wait_for(10)
         other.wait_for(10)
     load.check()
@@ -297,7 +295,7 @@ def test_whose_last_pool_could_not_be_replaced_can_be_stopped(spawn: Spawner, tm
     pool = spawn("-f", conf, listen=False)
     (tmp_path / "b").touch()
     write(conf, "workers = 1", pool_section("uno", f"unix:{tmp_path}/b"))
-    assert "is not a socket" in ctl(pool, "reload", status=os.EX_CANTCREAT)
+    assert "is not a socket" in refused(pool, "reload", status=os.EX_CANTCREAT)
     (tmp_path / "b").unlink()
     wait_until(lambda: not pool.workers())
     # Another reload would mend it; so does a stop.
@@ -308,8 +306,8 @@ def test_what_the_master_asks_the_kernel_with_is_not_for_its_children(spawn: Spa
     pool = spawn("-n", 1, *APP)
     before = descriptors_by_role(pool.pid)
     before["master"] += 1  # what it asks with, from now on
-    ctl(pool, "status")
-    ctl(pool, "reload")
+    ask(pool, "status")
+    ask(pool, "reload")
     pool.wait_for_line(r"worker 1 gen 1 .* left")
     assert pool.template().generation == 2
     wait_until(lambda: no_more(descriptors_by_role(pool.pid), before), what=f"at most {before}")

@@ -6,12 +6,10 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
-
 from workers.fastcgi import client
 
 from .clients import fcgi_load, params
-from .pools import Pool, Spawner
+from .pools import MODES, Pool, Spawner
 from .processes import PATIENCE, wait_gone, wait_until
 from .visits import APP, busy_visit, get
 
@@ -122,7 +120,7 @@ if os.path.exists("stops"):
 """
 
 
-@pytest.mark.parametrize("mode", [[], ["--no-template"]], ids=["template", "no-template"])
+@MODES
 def test_a_reload_does_not_wait_for_what_is_stopped(
     spawn: Spawner, tmp_path: Path, mode: list[str]
 ) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from ..notify import Manager
 from .clients import fcgi_load
+from .control import ask, upgrade
 from .pools import BIN, Pool, Spawner, base_environment
 from .processes import wait_gone, wait_until
-from .test_upgrade import ctl, upgrade
 from .visits import APP, get
 
 #: What systemd does with descriptors: they begin at 3, and are for the process that it starts.
@@ -111,11 +111,11 @@ def test_the_first_visitor_starts_it_and_is_answered(spawn: Spawner, tmp_path: P
     assert get(str(path), "/echo")
     with fcgi_load(path) as load:
         load.wait_for(10)
-        ctl(pool, "reload")
+        ask(pool, "reload")
         successor = upgrade(pool)
         assert pool.wait_exit() == 0
         load.wait_for(10)
-        ctl(pool, "reload")
+        ask(pool, "reload")
         load.wait_for(10)
     load.check()
     os.kill(successor, signal.SIGTERM)
@@ -132,7 +132,7 @@ def test_names_say_for_which_pool(spawn: Spawner, tmp_path: Path) -> None:
     pool = activated(spawn, tmp_path, listen, "-f", conf)
     assert get(str(tmp_path / "one"), "/echo")
     assert get(str(tmp_path / "two"), "/echo")
-    pools = ctl(pool, "status")["pools"]
+    pools = ask(pool, "status")["pools"]
     where = {one["name"]: [address["address"] for address in one["addresses"]] for one in pools}
     assert where == {"one": [f"unix:{tmp_path}/one"], "two": [f"unix:{tmp_path}/two"]}
     assert pool.stop() == 0
@@ -226,7 +226,7 @@ def test_an_address_that_is_given_up_leaves_the_store(
     pool = spawn("-f", conf, *APP, listen=False, env=as_service(manager, FDSTORE="16"))
     store = stored(manager)
     conf.write_text(f"[trac-spawn]\nworkers = 1\nlisten = unix:{tmp_path}/a\n")
-    ctl(pool, "reload")
+    ask(pool, "reload")
     gone, kept = (next(name for name in store if name.endswith(end)) for end in "ba")
     told: dict[str, str] = {}
     while "FDSTOREREMOVE" not in told:

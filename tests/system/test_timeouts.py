@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from .pools import Pool, Spawner
-from .processes import wait_until
-from .test_control import ask
+from workers.fastcgi import client
+
+from .clients import params
+from .control import ask
+from .pools import MODES, Pool, Spawner
+from .processes import PATIENCE, wait_until
 from .tracenv import configure
 from .visits import APP, Visit, get
 
@@ -114,11 +117,14 @@ def test_trac_swallows_everything_and_is_ended_all_the_same(spawn: Spawner, own_
 def test_an_idle_kept_open_connection_is_no_request(spawn: Spawner) -> None:
     pool = spawn("-n", 1, *APP, "--request-timeout", "0.5")
     before = pool.workers()[0].pid
-    assert get(pool, "/sleep?seconds=0.3")
-    # Longer than the time-out in all, and each of them shorter.
-    for _ in range(3):
-        get(pool, "/sleep?seconds=0.3")
-    assert pool.workers()[0].pid == before
+    with client.connect(str(pool.socket), PATIENCE) as kept:
+        for _ in range(2):
+            answer = client.request(kept, params("/echo"), keep_connection=True, timeout=PATIENCE)
+            assert answer.body == f"id= pid={before}\n".encode()
+            # Longer than the time-out in all, and each of them shorter.
+            for _ in range(3):
+                get(pool, "/sleep?seconds=0.3")
+    assert pool.workers()[0].pid == before and "recycled" not in pool.log
     assert pool.stop() == 0
 
 
@@ -133,7 +139,7 @@ def test_the_slow_log(spawn: Spawner, tmp_path: Path) -> None:
     assert pool.stop() == 0
 
 
-@pytest.mark.parametrize("mode", [[], ["--no-template"]], ids=["template", "no-template"])
+@MODES
 def test_an_application_that_never_loads(spawn: Spawner, tmp_path: Path, mode: list[str]) -> None:
     (tmp_path / "endless.py").write_text("import time\ntime.sleep(600)\n")
     pool = spawn(

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .clients import fcgi_load
+from .control import ctl
 from .pools import BIN, Pool, Spawner, base_environment
 from .processes import PATIENCE
 from .visits import APP, get
@@ -82,7 +83,7 @@ def test_q_ends_it(spawn: Spawner) -> None:
 def test_without_a_terminal_it_is_plain_text(spawn: Spawner) -> None:
     pool = spawn("-n", 1, *APP)
     get(pool, "/echo")
-    command = [str(BIN / "trac-spawnctl"), "-s", str(pool.control), "top", "--sort", "memory"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    done = ctl(pool, "top", "--sort", "memory")
+    assert done.returncode == os.EX_OK, done.stderr
     assert "\x1b" not in done.stdout and done.stdout.isascii()
     assert re.search(r"trac running  generation 1, \d of 1 workers busy", done.stdout)

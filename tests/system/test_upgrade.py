@@ -2,57 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 import psutil
 import pytest
 
 from .clients import Load, fcgi_load
-from .pools import BIN, Member, Pool, Spawner
-from .processes import PATIENCE, wait_gone, wait_until
-from .test_reload import GREETING
+from .control import ask, end, refused, upgrade
+from .pools import MODES, Pool, Spawner, descriptors_by_role, no_more
+from .processes import wait_gone, wait_until
+from .tracenv import GREETING
 from .visits import APP, Visit, busy_visit, get, kept_open_load, serving_pid
 
-MODES = pytest.mark.parametrize("mode", [[], ["--no-template"]], ids=["template", "no-template"])
 PROGRAM = f"""#!{sys.executable}
 import spawner
 spawner.__version__ = "1.0"
 from spawner.cli import main
 main()
 """
-
-
-def ctl(pool: Pool, *arguments: str, status: int = 0) -> Any:
-    """What the command prints, as JSON; on failure, what it says on stderr."""
-    done = subprocess.run(
-        [str(BIN / "trac-spawnctl"), "-s", str(pool.control), "--json", *arguments],
-        capture_output=True, text=True, timeout=PATIENCE * 2,
-    )  # fmt: skip
-    assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
-    return json.loads(done.stdout)["result"] if status == 0 else done.stdout + done.stderr
-
-
-def upgrade(pool: Pool) -> int:
-    """The pid of the new master, once the old one is gone."""
-    pid: int = ctl(pool, "upgrade")["pid"]
-    return pid
-
-
-def end(pool: Pool, successor: int) -> None:
-    os.kill(successor, signal.SIGTERM)
-    wait_gone([successor])
-    assert not pool.socket.exists() and not pool.control.exists()
 
 
 def programmed(spawn: Spawner, tmp_path: Path, text: str, *options: object) -> Pool:
@@ -101,9 +76,9 @@ def test_the_signal_the_pid_file_and_who_answers(spawn: Spawner, tmp_path: Path)
     assert pool.wait_exit() == 0
     successor = int(pidfile.read_text())
     assert successor != pool.pid
-    master = ctl(pool, "status")["master"]
+    master = ask(pool, "status")["master"]
     assert (master["version"], master["pid"]) == ("2.0", successor)
-    assert all(one["error"] is None for one in ctl(pool, "ping")["addresses"])
+    assert all(one["error"] is None for one in ask(pool, "ping")["addresses"])
     assert peer_pid(pool.socket) == successor
     # Nobody else can take the file or the socket.
     second = spawn("-n", 1, "-P", pidfile, *APP, ready=False)
@@ -142,7 +117,7 @@ def test_a_broken_program_changes_nothing(
     install(tmp_path / "program", text)
     with fcgi_load(pool.socket) as load:
         load.wait_for(10)
-        said = ctl(pool, "upgrade", status=os.EX_SOFTWARE)
+        said = refused(pool, "upgrade", status=os.EX_SOFTWARE)
         load.wait_for(10)
     load.check()
     assert re.search(reason, said), said
@@ -159,9 +134,9 @@ def test_a_broken_configuration_changes_nothing(spawn: Spawner, tmp_path: Path) 
     pool = spawn(*APP, "-f", conf)
     before = pids(pool)
     conf.write_text("[trac-spawn]\nworkres = 1\n")
-    assert "workres" in ctl(pool, "upgrade", status=os.EX_USAGE)
+    assert "workres" in refused(pool, "upgrade", status=os.EX_USAGE)
     conf.write_text("[trac-spawn]\nworkers = 1\nuser = nobody-at-all\n")
-    assert "nobody-at-all" in ctl(pool, "upgrade", status=os.EX_NOUSER)
+    assert "nobody-at-all" in refused(pool, "upgrade", status=os.EX_NOUSER)
     assert pids(pool) == before and get(pool, "/echo")
     assert pool.stop() == 0
 
@@ -171,7 +146,7 @@ def test_a_broken_application_changes_nothing(spawn: Spawner, tmp_path: Path) ->
     pool = spawn("-n", 1, "--app", "mine:application", cwd=tmp_path)
     before = pids(pool)
     (tmp_path / "mine.py").write_text("from tests.system.apps import application, nothing_of_that_name\n")
-    said = ctl(pool, "upgrade", status=os.EX_SOFTWARE)
+    said = refused(pool, "upgrade", status=os.EX_SOFTWARE)
     assert "nothing_of_that_name" in said
     assert pids(pool) == before and get(pool, "/echo")
     assert pool.stop() == 0
@@ -183,7 +158,7 @@ def test_a_plugin_that_worked_is_not_taken_away(spawn: Spawner, own_env: Path) -
     (plugins / "greeting.py").write_text(GREETING)
     pool = spawn("-n", 1, "--env", own_env)
     (plugins / "greeting.py").write_text("this is no Python\n")
-    assert "SyntaxError" in ctl(pool, "upgrade", status=os.EX_SOFTWARE)
+    assert "SyntaxError" in refused(pool, "upgrade", status=os.EX_SOFTWARE)
     assert get(pool, "/greeting") == "hello from a plugin"
     (plugins / "greeting.py").write_text(GREETING)
     end(pool, upgrade(pool))
@@ -198,7 +173,7 @@ def test_one_pool_of_two_that_cannot_load_stops_the_upgrade(spawn: Spawner, tmp_
     )
     pool = spawn("-f", conf, listen=False, cwd=tmp_path)
     (tmp_path / "mine.py").write_text("raise RuntimeError('not today')\n")
-    assert "not today" in ctl(pool, "upgrade", status=os.EX_SOFTWARE)
+    assert "not today" in refused(pool, "upgrade", status=os.EX_SOFTWARE)
     assert get(f"{tmp_path}/one", "/echo") and get(f"{tmp_path}/two", "/echo")
     (tmp_path / "mine.py").write_text("from tests.system.apps import application\n")
     successor = upgrade(pool)
@@ -222,7 +197,7 @@ def test_addresses_and_options_may_change(spawn: Spawner, tmp_path: Path) -> Non
     conf = tmp_path / "conf"
     conf.write_text(f"[trac-spawn]\nlisten = unix:{tmp_path}/old 127.0.0.1:0\nworkers = 1\n")
     pool = spawn(*APP, "-f", conf, listen=False)
-    found = [one["address"] for one in ctl(pool, "status")["pools"][0]["addresses"]]
+    found = [one["address"] for one in ask(pool, "status")["pools"][0]["addresses"]]
     tcp = found[1].rpartition(":")[2]
     conf.write_text(f"[trac-spawn]\nlisten = unix:{tmp_path}/new 127.0.0.1:0\nworkers = 3\n")
     assert get(("127.0.0.1", int(tcp)), "/echo")
@@ -233,7 +208,7 @@ def test_addresses_and_options_may_change(spawn: Spawner, tmp_path: Path) -> Non
     assert get(("127.0.0.1", int(tcp)), "/echo")
     assert not (tmp_path / "old").exists()
     assert get(f"{tmp_path}/new", "/echo")
-    status = ctl(pool, "status")["pools"][0]
+    status = ask(pool, "status")["pools"][0]
     assert status["target"] == 3
     assert [one["address"] for one in status["addresses"]] == [f"unix:{tmp_path}/new", found[1]]
     os.kill(successor, signal.SIGTERM)
@@ -255,20 +230,9 @@ def test_the_status_is_there_all_the_time(spawn: Spawner, tmp_path: Path) -> Non
     assert not where.exists()
 
 
-SLOW = """
-import os, time
-if os.path.exists("slow"):
-    open("loading", "w").close()
-    while os.path.exists("slow"):
-        time.sleep(0.01)
-from tests.system.apps import application
-"""
-
-
 def loading(spawn: Spawner, tmp_path: Path) -> tuple[Pool, int]:
     """A pool, and the new master whose template is still loading."""
-    (tmp_path / "slow.py").write_text(SLOW)
-    pool = spawn("-n", 1, "-P", tmp_path / "pid", "--app", "slow:application", cwd=tmp_path)
+    pool = spawn("-n", 1, "-P", tmp_path / "pid", "--app", "tests.system.slow:application", cwd=tmp_path)
     (tmp_path / "slow").touch()
     os.kill(pool.pid, signal.SIGUSR2)
     wait_until(lambda: (tmp_path / "loading").exists())
@@ -278,7 +242,7 @@ def loading(spawn: Spawner, tmp_path: Path) -> tuple[Pool, int]:
 
 def test_a_new_master_that_is_killed_changes_nothing(spawn: Spawner, tmp_path: Path) -> None:
     pool, successor = loading(spawn, tmp_path)
-    assert "under way" in ctl(pool, "upgrade", status=os.EX_TEMPFAIL)
+    assert "under way" in refused(pool, "upgrade", status=os.EX_TEMPFAIL)
     os.kill(successor, signal.SIGKILL)
     pool.wait_for_line("upgrade failed, nothing is changed: .*SIGKILL")
     (tmp_path / "slow").unlink()
@@ -310,10 +274,11 @@ def test_the_daemon_stays_one(spawn: Spawner, tmp_path: Path) -> None:
     launcher = spawn("-n", 1, "-D", "-P", pidfile, "--log-file", log, *APP, ready=False)
     assert launcher.wait_exit() == 0
     old = int(pidfile.read_text())
+    session = os.getsid(old)
     successor = upgrade(launcher)
     wait_gone([old])
     assert int(pidfile.read_text()) == successor
-    assert os.getsid(successor) == os.getsid(old) if psutil.pid_exists(old) else True
+    assert os.getsid(successor) == session
     assert os.readlink(f"/proc/{successor}/fd/2") == os.devnull
     assert f"upgraded: process {successor} serves from now on" in log.read_text()
     end(launcher, successor)
@@ -333,22 +298,6 @@ def test_no_descriptor_is_left_open(spawn: Spawner) -> None:
     end(pool, successor)
 
 
-def descriptors_by_role(master: int) -> dict[str, int]:
-    """How many the master has open, its template and its worker."""
-    process = psutil.Process(master)
-    members = filter(None, (Member.of(one) for one in [process, *process.children()]))
-    found = {}
-    for member in members:
-        with contextlib.suppress(FileNotFoundError):  # it has left meanwhile
-            found[member.role] = len(os.listdir(f"/proc/{member.pid}/fd"))
-    return found
-
-
-def no_more(found: dict[str, int], before: dict[str, int]) -> bool:
-    """Whether each has at most so many; who has only just been born has one for its birth as well."""
-    return found.keys() == before.keys() and all(found[role] <= before[role] for role in before)
-
-
 def test_what_cannot_be_upgraded_says_so(spawn: Spawner, tmp_path: Path) -> None:
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(tmp_path / "web"))
@@ -360,5 +309,5 @@ def test_what_cannot_be_upgraded_says_so(spawn: Spawner, tmp_path: Path) -> None
             env={"TRAC_FCGI_CHILDREN": "1", "TRAC_SPAWN_APP": APP[1]},
         )  # fmt: skip
         pool.wait_ready()
-        assert "restart what started it" in ctl(pool, "upgrade", status=os.EX_USAGE)
+        assert "restart what started it" in refused(pool, "upgrade", status=os.EX_USAGE)
         assert pool.stop() == 0

@@ -22,6 +22,21 @@ max_size = 33554432
 log_type = none
 """
 
+#: A plugin that answers to /greeting.
+GREETING = """
+from trac.core import Component, implements
+from trac.web.api import IRequestHandler
+
+class Greeting(Component):
+    implements(IRequestHandler)
+
+    def match_request(self, req):
+        return req.path_info == '/greeting'
+
+    def process_request(self, req):
+        req.send(b'hello from a plugin', 'text/plain')
+"""
+
 
 def trac_admin(env: Path, *words: str) -> str:
     """Run trac-admin on an environment; AssertionError with its output when it fails."""
