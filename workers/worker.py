@@ -253,7 +253,6 @@ class Worker:
         try:
             result = self._call_application(connection, self._output)
         finally:
-            self._output = None
             took = self._ledger.end(result) / 1e9
         self._footprint.end(params)
         self._tell_growth()
@@ -272,17 +271,20 @@ class Worker:
 
     def _call_application(self, connection: Connection, output: AnswerOutput) -> Result:
         errors = ErrorStream(output.error)
-        environ = make_environ(connection.params, connection.body, errors, self._environ)
+        result = Result(0, 0, False)
         try:
-            self._application.rules.apply(environ)
+            try:
+                environ = make_environ(connection.params, connection.body, errors, self._environ)
+                # Like the application, they may take too long: they look at directories.
+                self._application.rules.apply(environ)
+                result = respond(self._called(connection.params), environ, output, log)
+            finally:
+                self._output = None  # here, so that a time-out at the last moment is caught as well
+        except RequestTimedOut:
+            pass
         except BadRequest as refusal:
             connection.refuse(refusal)
             return Result(refusal.code, 0, True)
-        result = Result(0, 0, False)
-        try:
-            result = respond(self._called(connection.params), environ, output, log)
-        except RequestTimedOut:
-            pass
         except (SystemExit, KeyboardInterrupt) as error:
             # sys.exit() in application code ends its request, not the worker.
             log.error("%s in the application: %s", type(error).__name__, connection.describe_request())

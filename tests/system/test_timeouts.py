@@ -52,6 +52,22 @@ def application(environ, start_response):
 """
 
 
+STUCK_RULES = """
+import time
+from tests.system.apps import application
+from workers.rules import Rules
+
+plain = Rules.apply
+
+def apply(self, environ):
+    if environ["PATH_INFO"] == "/stuck":
+        time.sleep(600)
+    plain(self, environ)
+
+Rules.apply = apply
+"""
+
+
 def stuck_pool(spawn: Spawner, tmp_path: Path, *options: object) -> Pool:
     (tmp_path / "stuck.py").write_text(STUCK)
     return spawn("-n", 2, "--app", "stuck:application", *options, cwd=tmp_path)
@@ -111,6 +127,17 @@ def test_trac_swallows_everything_and_is_ended_all_the_same(spawn: Spawner, own_
     assert Visit(pool, "/stuck").status() == 504
     pool.wait_for_line("in process_request")
     get(pool, "/wiki/WikiStart")
+    assert pool.stop() == 0
+
+
+def test_a_look_at_directories_that_takes_too_long(spawn: Spawner, tmp_path: Path) -> None:
+    """--env-from-params looks at them before the application is called; they may be on a network."""
+    (tmp_path / "stuck_rules.py").write_text(STUCK_RULES)
+    pool = spawn("-n", 1, "--app", "stuck_rules:application", "--request-timeout", "0.5", cwd=tmp_path)
+    assert Visit(pool, "/stuck").status() == 504
+    pool.wait_for_line(r"recycled: request-timeout \(.* s: GET /stuck")
+    get(pool, "/echo")
+    assert "RequestTimedOut" not in pool.log
     assert pool.stop() == 0
 
 
