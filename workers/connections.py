@@ -103,7 +103,9 @@ class Connections:
         long_ago = time.monotonic() - LAST_CALL
         for connection in list(self._held.values()):
             silent = connection.fresh and connection.accepted < long_ago
-            if connection.idle and not silent and self._hand_over(connection):
+            if connection.idle and not silent:
+                if not self._hand_over(connection):
+                    return  # nor would the next be taken: all the others are busy
                 self.part_with(connection)
 
     def sweep(self, now: float) -> None:

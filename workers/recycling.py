@@ -56,7 +56,8 @@ def jittered(limit: int, jitter: float) -> int:
 
 def resident_memory(pid: int) -> int:
     """Bytes in memory, shared ones too. Cheap. Raises OSError once the process is gone."""
-    with open(f"/proc/{pid}/statm") as statm:
+    # Unbuffered and not decoded, which takes half the time: workers look after many a request.
+    with open(f"/proc/{pid}/statm", "rb", buffering=0) as statm:
         return int(statm.read().split()[1]) * _PAGE
 
 
