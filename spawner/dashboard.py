@@ -21,6 +21,7 @@ from spawner.news import News
 from spawner.report import moment, size, span
 from spawner.status import PoolStatus
 from workers.snapshot import BoardSnapshot, PoolGauge, Snapshot, Stage
+from workers.text import escaped
 
 #: Of a graph, in the units of its drawing.
 WIDTH, HEIGHT = 360, 60
@@ -115,7 +116,7 @@ def _worker(worker: Snapshot, clock: int) -> dict[str, Any]:
         "slot": worker,
         "letter": worker.letter,
         "state": "leaving" if worker.stage is Stage.LEAVING else _LETTERS[worker.letter],
-        "request": request if request.isprintable() else ascii(request)[1:-1],
+        "request": escaped(request),
         "took": milliseconds(took / 1e9) if request else "",
         "who": worker.user or worker.address,
     }

@@ -23,6 +23,7 @@ from workers.application import Application
 from workers.channel import TEXT_CEILING, Channel, Message
 from workers.errors import BootError
 from workers.logs import reopen_log_files
+from workers.text import escaped
 
 log = logging.getLogger("trac-spawn")
 
@@ -155,7 +156,7 @@ def one_line(text: object) -> str:
     """What a child has said, fit for one line of the log. Raises TypeError unless it is text."""
     if not isinstance(text, str):
         raise TypeError(f"{type(text).__name__} instead of a text")
-    return text if text.isprintable() else ascii(text)[1:-1]
+    return escaped(text)
 
 
 def _prepare_signals() -> None:

@@ -30,6 +30,7 @@ from workers.fastcgi.records import RemoteProtocolError
 from workers.fastcgi.states import State
 from workers.handoff import Waiting
 from workers.outgoing import SEND_TIMEOUT, Outgoing
+from workers.text import escaped
 from workers.wsgi import PeerGone, error_answer
 
 log = logging.getLogger("trac-spawn")
@@ -250,8 +251,7 @@ class Connection:
     def describe_request(self) -> str:
         """Method and URI, for the log and the process title; control characters never get through."""
         uri = self.params.get("REQUEST_URI") or self.params.get("PATH_INFO", "")
-        text = f"{self.params.get('REQUEST_METHOD', '')} {uri}"[:255]
-        return text if text.isprintable() else ascii(text)[1:-1]
+        return escaped(f"{self.params.get('REQUEST_METHOD', '')} {uri}"[:255])
 
     def _forget_request(self) -> None:
         if not isinstance(self.body, io.BytesIO) or self._received:

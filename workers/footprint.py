@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Optional
 
 from workers.recycling import resident_memory
+from workers.text import escaped
 
 #: One request in so many is weighed, which takes two looks at /proc; no other number divides it, so a
 #: pattern in what visitors ask for does not hide a kind.
@@ -75,4 +76,4 @@ def kind_of(params: Mapping[str, str], depth: int) -> str:
     """Method and the beginning of the path, by which Trac finds who answers: GET /wiki."""
     parts = params.get("PATH_INFO", "").strip("/").split("/")
     text = f"{params.get('REQUEST_METHOD', '')} /{'/'.join(parts[:depth])}"[:KIND_LENGTH]
-    return text if text.isprintable() else ascii(text)[1:-1][:KIND_LENGTH]
+    return escaped(text)[:KIND_LENGTH]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Union
 
 from workers.snapshot import BoardSnapshot, PoolGauge, Snapshot, Stage
+from workers.text import escaped
 
 Value = Union[str, int, float]
 Row = tuple[str, Value]
@@ -130,7 +131,7 @@ def _known(number: int) -> int:
 
 def _text(text: str) -> str:
     """php-fpm's for nothing; and nothing in it can look like another line."""
-    return (text if text.isprintable() else ascii(text)[1:-1]) or "-"
+    return escaped(text) or "-"
 
 
 # -- formats -------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import Any
 
+from workers.text import escaped
+
 # -- the layout ----------------------------------------------------------------------------------
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND", "other")
@@ -307,7 +309,7 @@ class Snapshot:
             text += f" user={self.user!r}"
         if self.request_id:
             text += f" id={self.request_id}"
-        return text if text.isprintable() else ascii(text)[1:-1]
+        return escaped(text)
 
     @property
     def letter(self) -> str:
