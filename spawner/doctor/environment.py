@@ -77,7 +77,7 @@ def judge_database(path: str, facts: inside.Facts, network: Optional[str], accou
             "env-journal",
             f"the SQLite database of {path} is in journal mode {mode}",
             "Readers wait for each writer; with WAL they do not.",
-            f"in {path}/conf/trac.ini:\n[trac]\ndatabase = {_with_wal(facts['database'])}",
+            _in_ini(path, f"database = {_with_wal(facts['database'])}"),
         )
 
 
@@ -103,6 +103,10 @@ def _database_fails(path: str, facts: inside.Facts, account: Account) -> Finding
         "write to, as well as the folder it is in"
     )
     return error("env-database", what, BROKEN, mend)
+
+
+def _in_ini(path: str, line: str) -> str:
+    return f"in {path}/conf/trac.ini:\n[trac]\n{line}"
 
 
 def _with_wal(database: str) -> str:
@@ -154,7 +158,7 @@ def judge_base_url(path: str, base_url: str, sends_mail: bool, url: Optional[str
                 f"{path} sends mail, and [trac] base_url is not set",
                 "The links in its mails lead where the first visitor of a worker came in, be it an address "
                 "that only works inside.",
-                f"in {path}/conf/trac.ini:\n[trac]\nbase_url = {url or 'https://example.org/trac'}",
+                _in_ini(path, f"base_url = {url or 'https://example.org/trac'}"),
             )
         return
     if url is not None and not same_place(base_url, url):
@@ -162,7 +166,7 @@ def judge_base_url(path: str, base_url: str, sends_mail: bool, url: Optional[str
             "base-url",
             f"[trac] base_url of {path} is {base_url}, and visitors use {url}",
             "The links in mails and feeds lead to the former.",
-            f"in {path}/conf/trac.ini:\n[trac]\nbase_url = {url.rstrip('/')}",
+            _in_ini(path, f"base_url = {url.rstrip('/')}"),
         )
 
 

@@ -77,7 +77,6 @@ def mod_proxy_fcgi(site: SplitResult, path: str) -> Params:
     return {
         **mod_fcgid(site, path),
         "SCRIPT_FILENAME": "proxy:fcgi://localhost" + site.path.rstrip("/"),
-        "PATH_TRANSLATED": "/var/www/html" + path,
     }
 
 

@@ -79,9 +79,14 @@ DOWNLOADS: Lines = {
     "lighttpd": "make server.upload-dirs writable for lighttpd, on a disk with room",
 }
 STATIC: Lines = {
-    "nginx": "location {below}/chrome/ {{ alias {deployed}/htdocs/; }}",
-    "lighttpd": 'alias.url = ( "{below}/chrome/" => "{deployed}/htdocs/" )',
-    "Apache": "Alias {below}/chrome {deployed}/htdocs",
+    # Each of them would hand it on to Trac, had it not been told to leave this out.
+    "nginx": "location ^~ {below}/chrome/ {{ alias {deployed}/htdocs/; }}",
+    "lighttpd": '$HTTP["url"] =~ "^{below}/chrome/" {{\n'
+    "    fastcgi.server = ()\n"
+    '    alias.url = ( "{below}/chrome/" => "{deployed}/htdocs/" )\n'
+    "}}",
+    "Apache": "Alias {below}/chrome {deployed}/htdocs\n"
+    "ProxyPass {below}/chrome !  # before the line that hands {prefix} on",
 }
 TYPES: Lines = {
     "nginx": "include /etc/nginx/mime.types;",

@@ -464,7 +464,8 @@ FRONT_FAULTS = [
     FrontFault("no room for answers", full_disk, "front-download", "fastcgi_temp_path"),
     FrontFault(
         "no files", lambda front: chrome(front, front.directory / "nothing"),
-        "front-static", "trac-admin ENVIRONMENT deploy /var/www/trac-deployed\nnginx: location /trac/chrome/",
+        "front-static",
+        "trac-admin ENVIRONMENT deploy /var/www/trac-deployed\nnginx: location ^~ /trac/chrome/",
     ),
     FrontFault("no types", lambda front: chrome(front, HTDOCS, "types { }"), "front-static", "mime.types"),
     FrontFault(

@@ -245,7 +245,7 @@ def test_a_remedy_has_the_names_of_the_site() -> None:
     assert known.mend(remedies.SOCKET) == "nginx: fastcgi_pass unix:/run/s;"
     assert known.mend_chrome() == (
         "trac-admin /srv/p deploy /var/www/trac-deployed\n"
-        "nginx: location /chrome/ { alias /var/www/trac-deployed/htdocs/; }"
+        "nginx: location ^~ /chrome/ { alias /var/www/trac-deployed/htdocs/; }"
     )
     assert "location = /login {" in known.mend(remedies.LOGIN)
 
