@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import selectors
 import signal
 import time
+from collections.abc import Mapping
 from typing import Callable, Optional
 
 from spawner.addresses import Address, parse_address
@@ -21,6 +21,7 @@ from spawner.switchboard import Switchboard
 from workers.channel import Channel
 from workers.errors import BootError
 from workers.logs import own_log_file
+from workers.peers import is_exposed
 
 log = logging.getLogger("trac-spawn")
 
@@ -63,11 +64,13 @@ class Helper:
         first = configuration.pools[0]
         access = Access(first.socket_mode, first.socket_user, first.socket_group)
         asked = (("--status-listen", master.status_listen), ("--metrics", master.metrics))
-        if master.metrics is not None and master.metrics == master.status_listen:
-            raise BootError("--metrics: --status-listen has this address already", os.EX_USAGE)
-        named = {_parse(text, option): option for option, text in asked if text is not None}
+        named: dict[Address, str] = {}
+        for option, text in asked:
+            if text is not None:
+                if named.setdefault(_parse(text, option), option) != option:
+                    raise BootError("--metrics: --status-listen has this address already", os.EX_USAGE)
         kept = {**inheritance.listeners, **{listener.asked: listener for listener in self.listeners}}
-        listeners = [kept.get(address) or _open(address, access, named[address]) for address in named]
+        listeners = _open_all(named, access, kept)
         for address in named:
             inheritance.listeners.pop(address, None)
         for listener in self.listeners:
@@ -90,14 +93,20 @@ class Helper:
         self._retired = False
         if not self.wanted:
             return
+        # Also of one that cannot be forked: the back-off tells by it that this is another try.
+        self._born = time.monotonic()
         try:
             ours, theirs = Channel.pair()
-            self._pid = fork_child(lambda: self._be(ours, theirs))
         except OSError as error:
-            self._failed(f"cannot fork: {error.strerror}")
+            self._failed(f"cannot be started: {error.strerror}")
             return
-        theirs.close()
-        self._born = time.monotonic()
+        with theirs:
+            try:
+                self._pid = fork_child(lambda: self._be(ours, theirs))
+            except OSError as error:
+                ours.close()
+                self._failed(f"cannot be started: {error.strerror}")
+                return
         self._channel = ours
         self._switchboard.connect(ours, self._hear)
 
@@ -198,18 +207,25 @@ def _parse(text: str, option: str) -> Address:
         raise BootError(f"{option}: {error}", os.EX_USAGE) from None
 
 
+def _open_all(
+    named: Mapping[Address, str], access: Access, kept: Mapping[Address, Listener]
+) -> list[Listener]:
+    """Of each address with its option. Raises BootError, and then none but ``kept`` is open."""
+    listeners: list[Listener] = []
+    try:
+        for address, option in named.items():
+            listeners.append(kept.get(address) or _open(address, access, option))
+    except BootError:
+        for listener in listeners:
+            if listener.asked not in kept:
+                listener.close()
+        raise
+    return listeners
+
+
 def _open(address: Address, access: Access, option: str) -> Listener:
     listener = open_listener(address, BACKLOG, access)
     log.info("%s: %s", option.lstrip("-"), listener.address)
-    if _is_public(address):
+    if is_exposed(listener.socket):
         log.warning("%s: whoever reaches %s sees what visitors request", option, listener.address)
     return listener
-
-
-def _is_public(address: Address) -> bool:
-    if address.kind not in ("inet", "inet6"):
-        return False
-    try:
-        return not ipaddress.ip_address(address.host).is_loopback
-    except ValueError:
-        return address.host != "localhost"

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
+import socket
+import time
+from pathlib import Path
+from typing import Optional
 
 import pytest
 
-from spawner.helper import Helper, _is_public, _parse
+from spawner.configuration import Configuration
+from spawner.helper import Helper, _parse
+from spawner.inheritance import Inheritance
 from spawner.news import PAGE, News, NewsPage
+from spawner.settings import Settings
 from workers.errors import BootError
 
 
@@ -41,15 +49,55 @@ def test_what_does_not_fit_leaves_the_last_that_did() -> None:
     assert page.read().deaths == [a_death()]
 
 
+def a_helper() -> Helper:
+    return Helper(selectors.DefaultSelector(), lambda listeners, channel: None)
+
+
+def listen(helper: Helper, status: str, metrics: Optional[str] = None) -> None:
+    master = Settings(status_listen=status, metrics=metrics)
+    helper.configure(Configuration(master, (Settings(),)), Inheritance(), start=False)
+
+
 @pytest.mark.parametrize(
     ("address", "public"),
-    [
-        ("127.0.0.1:1", False), ("[::1]:1", False), ("unix:/run/x", False), ("unix:@x", False),
-        ("0.0.0.0:1", True), ("[::]:1", True), ("192.0.2.1:1", True),
-    ],
-)  # fmt: skip
-def test_addresses_that_others_can_reach(address: str, public: bool) -> None:
-    assert _is_public(_parse(address, "--metrics")) is public
+    [("127.0.0.1:0", False), ("localhost:0", False), ("unix:@{}", False), ("0.0.0.0:0", True)],
+)
+def test_addresses_that_others_can_reach(
+    address: str, public: bool, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    helper = a_helper()
+    listen(helper, address.format(tmp_path))
+    helper.close()
+    assert ("whoever reaches" in caplog.text) is public
+
+
+def test_one_address_is_for_one_of_both_however_it_is_written(tmp_path: Path) -> None:
+    with pytest.raises(BootError, match="--metrics: --status-listen has this address"):
+        listen(a_helper(), f"unix:{tmp_path}/s", f"{tmp_path}/s")
+
+
+def test_of_two_addresses_none_stays_open_when_one_cannot_be_had(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(BootError):
+            listen(a_helper(), f"unix:{tmp_path}/s", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_each_time_that_it_cannot_be_forked_it_waits_for_longer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def no_fork() -> int:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", no_fork)
+    helper = a_helper()
+    listen(helper, f"unix:{tmp_path}/s")
+    waits = []
+    for _ in range(4):
+        helper.start()
+        waits.append(helper.next_deadline() - time.monotonic())
+    helper.close()
+    assert waits == sorted(waits) and waits[0] > 0
 
 
 def test_an_address_that_is_none() -> None:
@@ -59,7 +107,7 @@ def test_an_address_that_is_none() -> None:
 
 
 def test_no_process_without_an_address() -> None:
-    helper = Helper(selectors.DefaultSelector(), lambda listeners, channel: None)
+    helper = a_helper()
     assert not helper.wanted and helper.next_deadline() == float("inf")
     helper.start()
     helper.close()
