@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from typing import Optional
+
+from spawner.accessfile import MODE
+from spawner.logs import open_append
 
 log = logging.getLogger("trac-spawn")
 
@@ -19,7 +23,7 @@ def write(path: Optional[str], what: str, stack: Optional[str]) -> None:
         log.warning("slow request: %s\n%s", what, stack)
         return
     try:
-        with open(path, "a") as file:
+        with os.fdopen(open_append(path, MODE), "a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {what}\n{stack}\n\n")
     except OSError as error:
         log.error("--slow-log %s: %s", path, error.strerror)

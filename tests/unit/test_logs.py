@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from spawner import logs
+from spawner import logs, slowlog
 from spawner.capture import LINE_CEILING, Capture
 from spawner.settings import Settings
 from workers import requestid
@@ -126,3 +126,21 @@ def test_a_closed_pipe_is_let_go_of(heard: Heard) -> None:
     assert not capture.hear()
     assert not selector.get_map()
     capture.forget()
+
+
+# -- the slow log --------------------------------------------------------------------------------
+
+
+def test_the_slow_log_has_every_character(tmp_path: Path) -> None:
+    path = tmp_path / "slow.log"
+    for what in ("GET /wiki/Kö", "GET /wiki/\u6f22"):
+        slowlog.write(str(path), what, "its stack")
+    text = path.read_text(encoding="utf-8")
+    assert "Kö\nits stack\n\n" in text and "\u6f22" in text
+    assert not path.stat().st_mode & 0o007
+
+
+def test_the_slow_log_waits_for_nobody(tmp_path: Path, heard: Heard) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    slowlog.write(f"{tmp_path}/fifo", "what", None)
+    assert heard.lines == [f"--slow-log {tmp_path}/fifo: No such device or address"]
