@@ -42,11 +42,7 @@ def run_template(
     _prepare_signals()
     known = forksafety.open_descriptors()
     try:
-        workplace.drop_privileges()
-        _find_what_is_new()
-        _die_with_master(workplace)
-        application = workplace.load()
-        _look_at_plugins(channel, broken)
+        application = _load(workplace, channel, broken)
     except BootError as error:
         report_failure(channel, error)
     reasons = forksafety.hazards(known)
@@ -86,14 +82,23 @@ def run_worker(
     _prepare_signals()
     channel.send({"event": "spawned"})
     try:
-        workplace.drop_privileges()
-        _die_with_master(workplace)
-        application = workplace.load()
-        _look_at_plugins(channel, broken)
+        application = _load(workplace, channel, broken)
     except BootError as error:
         report_failure(channel, error)
     _settle(workplace)
     workplace.work(application, number, generation, channel, extras)
+
+
+def _load(
+    workplace: Workplace, channel: Channel, broken: Optional[frozenset[str]]
+) -> Application:
+    """Raises BootError."""
+    workplace.drop_privileges()
+    _find_what_is_new()
+    _die_with_master(workplace)
+    application = workplace.load()
+    _look_at_plugins(channel, broken)
+    return application
 
 
 def _look_at_plugins(channel: Channel, known: Optional[frozenset[str]]) -> None:
