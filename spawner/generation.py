@@ -66,18 +66,29 @@ class Generation:
         """Ask for a worker; None when the template takes no order now. Raises OSError."""
         ours, theirs = Channel.pair()
         slot = self.workplace.scoreboard.assign(number)
-        stacks = os.memfd_create("stacks") if stacks_wanted(self.workplace.settings) else None
-        worker = WorkerHandle(
-            number, self.number, ours, slot, label=self.workplace.label, stacks=stacks
-        )
-        if self.workplace.settings.capture_output:
-            worker.output = self._switchboard.capture(worker.describe)
-        if self.without_template:
-            worker.pid = self._spawn_directly(worker, theirs)
-        elif not self._order(worker, theirs):
-            return None
+        worker = WorkerHandle(number, self.number, ours, slot, label=self.workplace.label)
+        try:
+            self._equip(worker)
+            if self.without_template:
+                worker.pid = self._spawn_directly(worker, theirs)
+            elif not self._order(worker, theirs):
+                return None
+        except OSError:
+            # Often it is for want of descriptors: none of them may stay open.
+            worker.close_files()
+            ours.close()
+            theirs.close()
+            raise
         self._switchboard.connect(ours, lambda: hear(worker))
         return worker
+
+    def _equip(self, worker: WorkerHandle) -> None:
+        """Raises OSError."""
+        settings = self.workplace.settings
+        if stacks_wanted(settings):
+            worker.stacks = os.memfd_create("stacks")
+        if settings.capture_output:
+            worker.output = self._switchboard.capture(worker.describe)
 
     def _order(self, worker: WorkerHandle, theirs: Channel) -> bool:
         assert self.template is not None
