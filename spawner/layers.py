@@ -91,7 +91,7 @@ def resolve(
     _keep_first(given, (("env",), ("env_parent_dir",), ("app",)), together=())
     _keep_first(given, (("socket",), ("address", "port"), ("listen",)), together=("listen",))
     settings = dataclasses.replace(complete_sizes(parse(given)), name=name)
-    refuse_contradictions(settings)
+    refuse_contradictions(settings, sockets_given)
     if not settings.demo:
         _refuse_gaps(settings, where, sockets_given)
     if settings.chroot is not None:
@@ -140,7 +140,7 @@ def _parse(setting: Setting, given: Given) -> Any:
     return parsed if setting.many else parsed[-1]
 
 
-def refuse_contradictions(settings: Settings) -> None:
+def refuse_contradictions(settings: Settings, sockets_given: bool = False) -> None:
     """Raise BootError (EX_USAGE) for values that make no sense together."""
     origin = {name: settings.source(name).name for name in BY_NAME}
     if settings.address is not None and settings.port is None:
@@ -158,7 +158,7 @@ def refuse_contradictions(settings: Settings) -> None:
             f"{origin['request_timeout']} ends it before"
         )
     for name in ("allow_user", "allow_group"):
-        if getattr(settings, name) and not _may_have_unix_socket(settings):
+        if getattr(settings, name) and not (sockets_given or _may_have_unix_socket(settings)):
             raise usage(f"{origin[name]} is for Unix sockets, and there is none; for TCP, there is --allow")
     for name in ("log_file", "access_log"):
         if settings.daemonize and getattr(settings, name) == "-":

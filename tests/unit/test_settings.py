@@ -330,6 +330,10 @@ def test_users_are_for_unix_sockets() -> None:
         assert settle({"app": "a:b", "allow_group": ["33"], **where}).allow_group == ("33",)
 
 
+def test_a_socket_that_was_opened_before_may_be_a_unix_socket() -> None:
+    refuse_contradictions(Settings(allow_user=("www-data",)), sockets_given=True)
+
+
 def test_wrong_address_is_named() -> None:
     settings = settle({"app": "a:b"}, {"TRAC_SPAWN_LISTEN": "unix:/a nowhere"})
     with pytest.raises(BootError, match="^TRAC_SPAWN_LISTEN: 'nowhere'"):
