@@ -236,7 +236,7 @@ def _pool_status(name: str, pool: Supervisor) -> PoolStatus:
         },
         "recycles": dict(pool.recycled),
         "deaths": dict(pool.deaths.counted),
-        "refused": pool.workplace.scoreboard.snapshot().totals.refused,
+        "refused": board.totals.refused,
     }
 
 

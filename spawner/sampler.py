@@ -44,7 +44,9 @@ class Sampler:
             return
         self._due = now + INTERVAL
         for pool in self._watched():
-            sample(pool)
+            waiting = sample(pool)
+            if self._seen_apart():
+                remember(pool, waiting)
         if self._seen_apart():
             self._tell()
 
@@ -53,8 +55,8 @@ class Sampler:
         return (pool for pool in self._pools() if apart or pool.workplace.settings.status_path)
 
 
-def sample(pool: Supervisor) -> None:
-    """Write down what the pool is now."""
+def sample(pool: Supervisor) -> int:
+    """Write down what the pool is now; how many connections wait."""
     board = pool.workplace.scoreboard
     queues = queues_of([listener.socket for listener in pool.workplace.listeners])
     known = [queue for queue in queues if queue is not None]
@@ -70,10 +72,15 @@ def sample(pool: Supervisor) -> None:
         (PoolGauge.ACTIVE_PEAK, max(busy, board.noted(PoolGauge.ACTIVE_PEAK))),
         (PoolGauge.SLOW, pool.slow_requests),
         (PoolGauge.CEILING, pool.scaling.maximum),
-        (PoolGauge.CEILING_REACHED, pool.scaling.max_reached),
         (PoolGauge.SAMPLED, time.time_ns()),
     ):
         board.note(gauge, value)
+    return waiting
+
+
+def remember(pool: Supervisor, waiting: int) -> None:
+    """For the graphs. Not in a master that has not taken over yet: it does not know so far what the one
+    before it has counted, and the next point would have all that at once."""
     now = time.time()
     if pool.workplace.history.due(now):
-        pool.workplace.history.note(now, board.snapshot(), waiting)
+        pool.workplace.history.note(now, pool.workplace.scoreboard.snapshot(), waiting)
