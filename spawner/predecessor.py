@@ -129,14 +129,14 @@ class Predecessor:
             control.close()
 
     def _left(self, master: Master) -> None:
-        if not self._gone:
-            master.give_up(BootError("the trac-spawn to be replaced has ended", os.EX_TEMPFAIL))
-        else:
-            # Those that are here anew: the service manager listens to the old master till then.
+        if self._gone:
+            # Those that are here anew, and that all is well: as long as the old master lived, the
+            # service manager may not have listened to us.
             master.store.update(master.listeners())
+            master.systemd.ready("upgraded")
+        else:
+            master.give_up(BootError("the trac-spawn to be replaced has ended", os.EX_TEMPFAIL))
         master.predecessor = None
-        # As long as it lived, the service manager may not have listened to us.
-        master.systemd.ready("upgraded")
 
     def failed(self, error: BootError) -> None:
         """This one cannot take its place, and ends."""

@@ -15,6 +15,7 @@ from typing import Callable
 import psutil
 import pytest
 
+from ..notify import Manager
 from .clients import Load, fcgi_load
 from .control import ask, end, refused, upgrade
 from .pools import MODES, Pool, Spawner, descriptors_by_role, no_more
@@ -230,9 +231,10 @@ def test_the_status_is_there_all_the_time(spawn: Spawner, tmp_path: Path) -> Non
     assert not where.exists()
 
 
-def loading(spawn: Spawner, tmp_path: Path) -> tuple[Pool, int]:
+def loading(spawn: Spawner, tmp_path: Path, **variables: str) -> tuple[Pool, int]:
     """A pool, and the new master whose template is still loading."""
-    pool = spawn("-n", 1, "-P", tmp_path / "pid", "--app", "tests.system.slow:application", cwd=tmp_path)
+    app = ("--app", "tests.system.slow:application")
+    pool = spawn("-n", 1, "-P", tmp_path / "pid", *app, cwd=tmp_path, env=variables)
     (tmp_path / "slow").touch()
     os.kill(pool.pid, signal.SIGUSR2)
     wait_until(lambda: (tmp_path / "loading").exists())
@@ -258,11 +260,17 @@ def test_a_stop_in_the_middle_ends_both(spawn: Spawner, tmp_path: Path) -> None:
 
 
 def test_a_master_that_is_killed_in_the_middle_leaves_nothing(spawn: Spawner, tmp_path: Path) -> None:
-    pool, successor = loading(spawn, tmp_path)
+    manager = Manager(f"{tmp_path}/notify")
+    pool, successor = loading(spawn, tmp_path, NOTIFY_SOCKET=manager.address)
+    assert "READY" in manager.said()
     family = pool.descendants()
     os.kill(pool.pid, signal.SIGKILL)
     (tmp_path / "slow").unlink()
     wait_gone([process.pid for process in family])
+    # The new one was not ready before, and is not when it ends for that reason.
+    while not manager.is_silent():
+        assert "READY" not in manager.said()
+    manager.socket.close()
     again = spawn("-s", pool.socket, "-n", 1, *APP, listen=False)
     again.socket = pool.socket
     assert get(again, "/echo")
