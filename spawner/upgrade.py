@@ -76,13 +76,20 @@ class Upgrade:
         self._conceded = False
         #: The new master serves.
         self._over = False
+        #: It is no more: what it has said before that it had done, nobody does.
+        self._ended = False
         self._kept: set[str] = set()
         #: What the pools had counted when it took over.
         self._told: dict[str, Totals] = {}
         self._last_words = b""
         self._failure: Optional[BootError] = None
         self._channel, theirs = Channel.pair()
-        self._stderr, stderr = os.pipe()
+        try:
+            self._stderr, stderr = os.pipe()
+        except OSError:
+            self._channel.close()
+            theirs.close()
+            raise
         try:
             self._hand_over()
             self.pid = fork_child(lambda: self._execute(theirs, stderr))
@@ -167,7 +174,7 @@ class Upgrade:
             self._concede()
             self._told = totals.tell(self._master.pools)
             self._channel.send({"command": "take over", "totals": totals.message(self._told, {})})
-        elif message["event"] == "done" and self._conceded:
+        elif message["event"] == "done" and self._conceded and not self._ended:
             log.info("upgraded: process %d serves from now on", self.pid)
             self._over = True
             self._deadline = float("inf")
@@ -231,7 +238,10 @@ class Upgrade:
             latest = totals.tell(self._master.pools)
             self._channel.send({"command": "count", "totals": totals.message(latest, self._told)})
         if self._known is not None:
-            select.select([self._known], [], [], SUCCESSION_TIMEOUT)
+            # Not select(), which knows no descriptor beyond 1023.
+            poll = select.poll()
+            poll.register(self._known, select.POLLIN)
+            poll.poll(SUCCESSION_TIMEOUT * 1000)
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -241,6 +251,7 @@ class Upgrade:
             return False
         if self._over:
             return True
+        self._ended = True
         self._listen()
         if self._channel in self._selector.get_map():
             self._hear()  # its last words
