@@ -50,6 +50,8 @@ def open_workplace(
         for address in inherited.addresses(settings):
             listener = kept.get(address) or open_listener(address, settings.backlog, access)
             listeners.append(listener)
+        if not listeners:
+            raise BootError(f"the pool {settings.name} has nowhere to listen", os.EX_USAGE)
         admission.check_listeners(settings, listeners)
         access_file = _open_access_file(settings, before)
     except BootError:
@@ -57,8 +59,6 @@ def open_workplace(
             if listener.asked not in kept:
                 listener.close()
         raise
-    if not listeners:
-        raise BootError(f"the pool {settings.name} has nowhere to listen", os.EX_USAGE)
     for listener in listeners:
         inherited.listeners.pop(listener.asked, None)
     if before is not None:
