@@ -51,7 +51,6 @@ class Plan:
     made: tuple[Page, ...] = MADE
     large: Content = Content()
 
-
     def quick(self) -> Plan:
         """See that it works: the figures mean little."""
         return replace(
