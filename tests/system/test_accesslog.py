@@ -9,12 +9,10 @@ import signal
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from workers.fastcgi import client
 
 from .clients import fcgi_load, params
-from .pools import Pool, Spawner
+from .pools import MODES, Pool, Spawner
 from .processes import wait_until
 from .visits import APP, get
 
@@ -59,7 +57,7 @@ def test_standard_output_and_json(spawn: Spawner) -> None:
     assert (told["status"], told["method"], told["pool"]) == (200, "GET", "trac")
 
 
-@pytest.mark.parametrize("mode", [[], ["--no-template"]], ids=["template", "no-template"])
+@MODES
 def test_no_line_is_lost_when_logrotate_rotates(
     spawn: Spawner, tmp_path: Path, mode: list[str]
 ) -> None:

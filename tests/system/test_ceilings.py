@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -15,7 +17,7 @@ from workers.connection import BODY_IN_MEMORY, LINGER_BYTES
 from workers.fastcgi import records
 from workers.fastcgi.records import RecordType
 
-from .peer import Peer, alarms
+from .peer import Peer, Reply, alarms
 from .pools import Pool, Spawner
 from .processes import wait_until
 
@@ -258,14 +260,14 @@ class TestTimes:
         with Peer(pool.socket) as peer:
             peer.send(peer.begin("/digest", CONTENT_LENGTH="1000000"))
             peer.sock.settimeout(0.05)
-            while True:
-                try:
+
+            def trickle() -> Optional[Reply]:
+                with contextlib.suppress(TimeoutError):
                     peer.send(peer.fcgi.body(b"x"))
-                    reply = peer.reply()
-                    break
-                except TimeoutError:
-                    continue
-            assert reply.status == 408
+                    return peer.reply()
+                return None
+
+            assert wait_until(trickle, what="end of it").status == 408
         assert len(alarms(pool)) == 1
         still_serves(pool, worker.pid)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .pools import BIN, ROOT, Pool, Spawner, base_environment
+from .pools import BIN, MODES, ROOT, Pool, Spawner, base_environment
 from .processes import descendants, title, wait_until
 from .tracenv import copy
 from .visits import APP, get
@@ -25,7 +25,7 @@ def ids(pid: int) -> dict[str, list[int]]:
     return {name: [int(n) for n in fields[name].split()] for name in ("Uid", "Gid", "Groups", "NoNewPrivs")}
 
 
-@pytest.mark.parametrize("mode", [[], ["--no-template"]], ids=["template", "no-template"])
+@MODES
 def test_user(spawn_as_root: Spawner, other_user: str, mode: list[str]) -> None:
     entry = pwd.getpwnam(other_user)
     pool = spawn_as_root("-n", 1, "-u", other_user, *APP, *mode)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .pools import Pool, Spawner
+from .pools import MODES, Pool, Spawner
 from .processes import wait_until
 from .tracenv import configure
 from .visits import APP, Visit, get
@@ -48,7 +48,7 @@ def nobody_has(pool: Pool, path: Path) -> bool:
         return False  # a process that has just ended, or a descriptor
 
 
-@pytest.mark.parametrize("mode", [[], ["--no-template"]], ids=["template", "no-template"])
+@MODES
 def test_the_own_log(spawn: Spawner, tmp_path: Path, mode: list[str]) -> None:
     (tmp_path / "visits.py").write_text(ONE_LINE_A_REQUEST)
     log = tmp_path / "spawn.log"
@@ -151,7 +151,7 @@ def application(environ, start_response):
 """
 
 
-@pytest.mark.parametrize("mode", [[], ["--no-template"]], ids=["template", "no-template"])
+@MODES
 def test_what_workers_print_is_logged_with_who_said_it(
     spawn: Spawner, tmp_path: Path, mode: list[str]
 ) -> None:

@@ -12,15 +12,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from .clients import Browser
 from .pools import Pool, Spawner
 from .processes import PATIENCE, title, wait_gone, wait_until
-from .visits import APP, busy_visit, get
+from .visits import APP, METRICS, busy_visit, get, page_of
 
 KINDS = ("state", "status", "cause", "result")
-METRICS = ("--metrics", "127.0.0.1:0")
-
-
-def page_of(pool: Pool) -> Browser:
-    found = pool.wait_for_line(r"metrics: (127\.0\.0\.1:\d+)")
-    return Browser(f"http://{found[1]}")
 
 
 def scrape(browser: Browser) -> dict[str, float]:

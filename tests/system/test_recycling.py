@@ -13,7 +13,7 @@ import pytest
 from workers.heap import LOOK_EVERY
 
 from .clients import Load, fcgi_load
-from .pools import Pool, Spawner
+from .pools import MODES, Pool, Spawner
 from .processes import wait_until
 from .visits import APP, Visit, busy_visit, get, kept_open_load, serving_pid
 
@@ -26,7 +26,7 @@ def recycled(pool: Pool, reason: str) -> int:
 
 
 @LOADS
-@pytest.mark.parametrize("mode", [[], ["--no-template"]], ids=["template", "no-template"])
+@MODES
 def test_by_requests_under_load(spawn: Spawner, load_on: MakeLoad, mode: list[str]) -> None:
     pool = spawn("-n", 2, *APP, "--max-requests", 20, *mode)
     with load_on(pool.socket, "/echo?id={id}") as load:

@@ -11,12 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from .pools import Pool, Spawner
+from .pools import MODES, Pool, Spawner
 from .processes import descendants, wait_until
 from .tracenv import copy
 from .visits import APP, get
-
-MODES = pytest.mark.parametrize("mode", [[], ["--no-template"]], ids=["template", "no-template"])
 
 
 def fail(spawn: Spawner, *options: object, **more: object) -> Pool:

@@ -14,11 +14,10 @@ from workers.fastcgi import client
 from workers.fastcgi.connection import NEED_DATA
 
 from .clients import Load, params
-from .pools import Pool, Spawner
+from .pools import MODES, Pool, Spawner
 from .processes import PATIENCE, descendants, wait_gone, wait_until
 from .visits import APP, Visit, busy_visit, get
 
-MODES = pytest.mark.parametrize("mode", [[], ["--no-template"]], ids=["template", "no-template"])
 POLITE = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGINT])
 
 

@@ -11,12 +11,14 @@ from typing import Optional, Union
 from workers.fastcgi import client
 from workers.fastcgi.client import Response
 
-from .clients import Load, params
+from .clients import Browser, Load, params
 from .pools import Pool
 from .processes import PATIENCE, wait_until
 
 Where = Union[Pool, str, tuple[str, int]]
 APP = ("--app", "tests.system.apps:application")
+#: Options for what page_of() shows.
+METRICS = ("--metrics", "127.0.0.1:0")
 _numbers = itertools.count(1)
 
 
@@ -34,6 +36,12 @@ def get(where: Where, path: str) -> str:
 def serving_pid(where: Where) -> int:
     """The worker that answers now."""
     return int(get(where, "/echo").split("pid=")[1])
+
+
+def page_of(pool: Pool) -> Browser:
+    """For its page for people and its metrics."""
+    found = pool.wait_for_line(r"metrics: (127\.0\.0\.1:\d+)")
+    return Browser(f"http://{found[1]}")
 
 
 class Visit(threading.Thread):
