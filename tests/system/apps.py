@@ -81,8 +81,9 @@ def _record(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
     return _echo(query, environ)
 
 
-def _environ(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
-    return "".join(f"{name}={environ[name]!r}\n" for name in sorted(environ)).encode()
+def _variables(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
+    """Those of the process."""
+    return "".join(f"{name}={os.environ[name]}\n" for name in sorted(os.environ)).encode()
 
 
 def _identity(query: dict[str, str], environ: WSGIEnvironment) -> bytes:
@@ -107,7 +108,7 @@ PATHS = {
     "/objects": _objects,
     "/digest": _digest,
     "/record": _record,
-    "/environ": _environ,
+    "/variables": _variables,
     "/identity": _identity,
 }
 

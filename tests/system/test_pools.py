@@ -28,11 +28,11 @@ def test_each_serves_and_one_that_cannot_load_stops_nobody(spawn: Spawner, tmp_p
         + section("good", sockets["good"], "env[COLOUR] = green", "clear-env = yes", APP)
         + section("bad", sockets["bad"], "app = no_such_module:application")
     )
-    pool = spawn("-f", file, listen=False, ready=False)
+    pool = spawn("-f", file, listen=False, ready=False, env={"SECRET": "of the master"})
     pool.wait_for_line("ready: 2 workers")
     pool.wait_for_line("bad template gen 1 .*no_such_module")
-    environ = get(str(sockets["good"]), "/environ")
-    assert environ
+    variables = get(str(sockets["good"]), "/variables")
+    assert "COLOUR=green\n" in variables and "SECRET" not in variables
     with fcgi_load(sockets["good"]) as load:
         load.wait_for(10)
         # One is added, one removed; the third does not notice.
@@ -43,7 +43,9 @@ def test_each_serves_and_one_that_cannot_load_stops_nobody(spawn: Spawner, tmp_p
         )
         os.kill(pool.pid, signal.SIGHUP)
         pool.wait_for_line("later worker 1 gen 1 .* ready")
-        get(str(sockets["later"]), "/echo")
+        # Neither is another pool's business, and this one has not been told to forget.
+        variables = get(str(sockets["later"]), "/variables")
+        assert "COLOUR" not in variables and "SECRET=of the master\n" in variables
         wait_until(lambda: not sockets["bad"].exists())
         load.wait_for(10)
     load.check()
