@@ -86,6 +86,13 @@ def test_our_own_costs_are_measured(supervisor: Supervisor, tmp_path: Path) -> N
     assert [requests for requests, _ in measured["endurance"]] == [20, 40]
 
 
+def test_a_small_answer_is_taken_apart(supervisor: Supervisor, tmp_path: Path) -> None:
+    path = carry_out(supervisor, tmp_path, "path")["path"]
+    assert path["requests"] > 0
+    assert path["us"] > 0
+    assert "FastCGI records and parameters" in path["parts"]
+
+
 def test_an_empty_pool_is_measured(supervisor: Supervisor, tmp_path: Path) -> None:
     measured = carry_out(supervisor, tmp_path, "ondemand")
     for page in ("/wiki/WikiStart", "hello, 1 KiB"):
