@@ -345,16 +345,17 @@ class Connection:
 
     # -- the end of a request --------------------------------------------------------------------
 
-    def refuse(self, refusal: BadRequest) -> None:
-        """Answer the request in progress with an error of our own, and end it."""
+    def refuse(self, refusal: BadRequest, request_id: str = "") -> int:
+        """Answer the request in progress with an error of our own, and end it; the body's size."""
         log.warning("%s: %s: %s", refusal.status, refusal.detail, self.describe_request())
-        answer = b"".join(error_answer(refusal.status, refusal.reason))
+        head, body = error_answer(refusal.status, refusal.reason, request_id)
         # Never waits: a request that gets no further than this must not cost a worker.
-        self._queue(self.protocol.stdout(answer) + self.protocol.end_request())
+        self._queue(self.protocol.stdout(head + body) + self.protocol.end_request())
         if self._whole:
             self._end_request()
         else:
             self.linger()
+        return len(body)
 
     def finish(self, clean: bool) -> None:
         """After the answer. ``clean`` False: it was cut short, and only a connection that ends without
@@ -409,18 +410,17 @@ class Connection:
         if not data or self._lingered > LINGER_BYTES:
             self.closed = True
 
-    def expire(self) -> None:
-        """The deadline has passed: 408 for a request that began, the end for one that did not."""
+    def expire(self) -> Optional[BadRequest]:
+        """The deadline has passed: what a request that began is to be refused with; the end of the
+        connection where none did."""
         if self.sending:
             log.info("closing a connection: the web server does not take the rest of an answer")
-            self.closed = True
-            return
-        if self.protocol.request_id is not None and not self.lingering:
-            self.refuse(BadRequest("408 Request Timeout", "the request did not arrive in time"))
-            return
-        if self.protocol.buffered and not self.lingering:
+        elif self.protocol.request_id is not None and not self.lingering:
+            return BadRequest("408 Request Timeout", "the request did not arrive in time")
+        elif self.protocol.buffered and not self.lingering:
             log.warning("closing a connection: it did not finish a record in time")
         self.closed = True
+        return None
 
     def close(self) -> None:
         self.closed = True

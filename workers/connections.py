@@ -7,6 +7,7 @@ import time
 from typing import Callable, Optional
 
 from workers.connection import Connection
+from workers.environ import BadRequest
 from workers.handoff import Waiting
 from workers.scoreboard import Slot
 from workers.selector import Selector
@@ -37,13 +38,15 @@ class Connections:
         slot: Slot,
         serve: Callable[[Connection], None],
         offer: Callable[[Waiting], bool],
+        refuse: Callable[[Connection, BadRequest], None],
     ) -> None:
         """``serve`` is called when something has arrived on one. ``offer`` gives one that is idle to
-        another worker: its peer may be about to use it."""
+        another worker: its peer may be about to use it. ``refuse`` answers what has come too late."""
         self._selector = selector
         self._slot = slot
         self._serve = serve
         self._offer = offer
+        self._refuse = refuse
         self._held: dict[int, Connection] = {}
         #: How many there may be.
         self.room = _room_for_connections()
@@ -121,7 +124,9 @@ class Connections:
         deadline = connection.deadline
         self._serve(connection)
         if not connection.closed and connection.deadline == deadline:
-            connection.expire()
+            refusal = connection.expire()
+            if refusal is not None:
+                self._refuse(connection, refusal)
             self.settle(connection)
 
     def postpone(self, seconds: float) -> None:

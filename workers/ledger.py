@@ -75,11 +75,6 @@ class Ledger:
         """Of the request in progress."""
         return self._id
 
-    def refuse(self, params: Mapping[str, str], status: int) -> None:
-        """A request gets an error without reaching the application."""
-        self.begin(params)
-        self.end(Result(status, 0, True))
-
     def _write(self, access_log: AccessLog, result: Result, took: int, work: int) -> None:
         entry = self._entry
         entry.params, entry.status, entry.sent = self._params, result.status, result.sent

@@ -113,7 +113,7 @@ class Worker:
         self._begun = 0  # time.monotonic_ns() of the request in progress
         self._titled_idle = False
         self._selector = Selector()
-        self._connections = Connections(self._selector, slot, self._serve, self._offer)
+        self._connections = Connections(self._selector, slot, self._serve, self._offer, self._refuse)
         doorkeeper = Doorkeeper(config.peers, slot.refuse)
         self._reception = Reception(
             listeners, handoff, doorkeeper, self._selector, self._welcome, self._has_room
@@ -233,12 +233,11 @@ class Worker:
     # -- answering -------------------------------------------------------------------------------
 
     def _answer(self, connection: Connection) -> None:
+        if connection.refusal is not None:
+            self._refuse(connection, connection.refusal)
+            return
         # At once: the status and the access log shall name nobody either who is not believed.
         self._application.rules.judge_user(connection.params)
-        if connection.refusal is not None:
-            self._ledger.refuse(connection.params, connection.refusal.code)
-            connection.refuse(connection.refusal)
-            return
         if self._connections:
             self._connections.hand_over_idle()
         self._begun = self._ledger.begin(connection.params)
@@ -264,6 +263,16 @@ class Worker:
         if reason:
             self._ask_to_be_replaced(reason)
 
+    def _refuse(self, connection: Connection, refusal: BadRequest) -> None:
+        """The application is not asked, but the request is seen as any other."""
+        self._application.rules.judge_user(connection.params)
+        self._ledger.begin(connection.params)
+        self._ledger.end(self._refused(connection, refusal))
+
+    def _refused(self, connection: Connection, refusal: BadRequest) -> Result:
+        sent = connection.refuse(refusal, self._ledger.request_id)
+        return Result(refusal.code, sent, True)
+
     def _tell_growth(self, leaving: bool = False) -> None:
         kinds = self._footprint.news(leaving)
         if kinds:
@@ -283,19 +292,17 @@ class Worker:
         except RequestTimedOut:
             pass
         except BadRequest as refusal:
-            connection.refuse(refusal)
-            return Result(refusal.code, 0, True)
+            return self._refused(connection, refusal)
         except (SystemExit, KeyboardInterrupt) as error:
             # sys.exit() in application code ends its request, not the worker.
             log.error("%s in the application: %s", type(error).__name__, connection.describe_request())
         if result.clean or output.started:
             connection.finish(result.clean)
             return result
+        why = BadRequest("500 Internal Server Error", "the application ended itself")
         if output.timed_out:
-            connection.refuse(BadRequest("504 Gateway Timeout", "the request took too long"))
-            return Result(504, 0, True)
-        connection.refuse(BadRequest("500 Internal Server Error", "the application ended itself"))
-        return Result(500, 0, True)
+            why = BadRequest("504 Gateway Timeout", "the request took too long")
+        return self._refused(connection, why)
 
     def _called(self, params: dict[str, str]) -> Page:
         return self._config.pages.find(params) or self._application.call

@@ -122,14 +122,15 @@ def server_keys(run_once: bool = False) -> dict[str, object]:
     }
 
 
-def error_answer(status: str, reason: str) -> list[bytes]:
+def error_answer(status: str, reason: str, request_id: str = "") -> list[bytes]:
     """A complete small answer, header and body, for when there is none by the application."""
+    named = f"X-Request-Id: {request_id}\r\n" if request_id else ""
     body = (
         f"<!DOCTYPE html>\n<html><head><title>{html.escape(status)}</title></head>\n"
         f"<body><h1>{html.escape(status)}</h1>\n<p>{html.escape(reason)}</p></body></html>\n"
     ).encode()
     head = (
-        f"Status: {status}\r\nContent-Type: text/html; charset=utf-8\r\n"
+        f"Status: {status}\r\n{named}Content-Type: text/html; charset=utf-8\r\n"
         f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\n\r\n"
     )
     return [head.encode("latin-1"), body]

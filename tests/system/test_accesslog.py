@@ -12,9 +12,10 @@ from pathlib import Path
 from workers.fastcgi import client
 
 from .clients import fcgi_load, params
+from .peer import Peer
 from .pools import MODES, Pool, Spawner
 from .processes import wait_until
-from .visits import APP, get
+from .visits import APP, METRICS, get, page_of
 
 
 def lines(path: Path, count: int) -> list[str]:
@@ -35,19 +36,49 @@ def test_a_line_for_each_request(spawn: Spawner, tmp_path: Path) -> None:
     get(pool, "/echo")
     assert client.request(str(pool.socket), params("/none")).status == 404
     assert client.request(str(pool.socket), params("/raise")).status == 500
-    refused = client.request(str(pool.socket), params("/large-body", CONTENT_LENGTH="x"))
-    assert refused.status == 400
-    found = lines(log, 5)
+    found = lines(log, 4)
     assert re.fullmatch(r"GET / 200 \d+ [0-9a-f]{18} -", found[0])
     assert re.fullmatch(r"GET /echo\?id=7 200 \d+ my-id -", found[1])
     assert found[2].startswith("GET /none 404 15 ")
     assert found[3].startswith("GET /raise 500 ")
-    assert found[4].startswith("GET /large-body 400 0 ")
-    assert len(found) == 5
+    assert len(found) == 4
     assert log.stat().st_mode & 0o777 == 0o640
     # The error log says which of them it was.
     request_id = found[3].split()[4]
     pool.wait_for_line(rf"the application failed .*{request_id}")
+
+
+def test_what_never_reaches_the_application_is_seen_too(spawn: Spawner, tmp_path: Path) -> None:
+    log = tmp_path / "access"
+    pool = spawn(
+        "-n", 1, *APP, *METRICS, "--access-log", log, "--access-format", "%m %r %s %b %i",
+        "--receive-timeout", "1s", "--max-body", "1000",
+    )  # fmt: skip
+
+    def refused(path: str, **more: str) -> int:
+        answer = client.request(str(pool.socket), params(path, **more))
+        expected.append(f"GET {path} {answer.status} {len(answer.body)} {answer.header('X-Request-Id')}")
+        return answer.status
+
+    expected: list[str] = []
+    assert refused("/broken", CONTENT_LENGTH="x") == 400
+    assert refused("/large", CONTENT_LENGTH="1001") == 413
+    with Peer(pool.socket) as peer:
+        peer.send(peer.begin("/many", COOKIE="x" * 2_000_000))
+        assert peer.reply().status == 431
+    with Peer(pool.socket) as upload, Peer(pool.socket) as header:
+        upload.send(upload.begin("/slow", CONTENT_LENGTH="5"))
+        header.send(header.begin("/slower")[:50])
+        assert upload.reply().status == header.reply().status == 408
+    found = lines(log, 5)
+    assert found[:2] == expected
+    patterns = (r"- - 431 \d+ \w+", r"GET /slow 408 \d+ \w+", r"- - 408 \d+ \w+")
+    for pattern in patterns:
+        assert any(re.fullmatch(pattern, line) for line in found[2:]), (pattern, found)
+    request_id = next(line.split()[4] for line in found if "/slow " in line)
+    pool.wait_for_line(rf"408 Request Timeout: .*: GET /slow \(request {request_id}\)")
+    values = page_of(pool).get("/metrics").text
+    assert 'status="4xx"} 3' in values and "trac_spawn_request_duration_seconds_count" in values
 
 
 def test_standard_output_and_json(spawn: Spawner) -> None:

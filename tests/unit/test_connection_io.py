@@ -249,6 +249,19 @@ def test_an_expired_connection(ends: Ends, caplog: pytest.LogCaptureFixture) -> 
     assert ends.ours.closed and not caplog.records
 
 
+def test_an_expired_request(ends: Ends) -> None:
+    ends.feed(ends.begin(CONTENT_LENGTH="5"))
+    refusal = ends.ours.expire()
+    assert refusal is not None and not ends.ours.closed
+    size = ends.ours.refuse(refusal, "its-id")
+    stdout = ends.events()[0]
+    assert isinstance(stdout, Stdout)
+    head, _, body = stdout.data.partition(b"\r\n\r\n")
+    assert head.startswith(b"Status: 408 Request Timeout\r\nX-Request-Id: its-id\r\n")
+    assert len(body) == size
+    assert ends.ours.expire() is None and ends.ours.closed
+
+
 def test_an_expired_record(ends: Ends, caplog: pytest.LogCaptureFixture) -> None:
     ends.feed(b"\x01\x01\x00")
     ends.ours.expire()
