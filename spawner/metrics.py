@@ -90,7 +90,7 @@ def _of_boards(boards: Mapping[str, BoardSnapshot]) -> Iterator[Family]:
     yield _histogram(
         boards,
         "request_queue",
-        "Time a request waited before it was taken up, of those with X-Request-Start.",
+        "Time a request waited before it was taken up, where that is known.",
         lambda board: board.totals.waits,
     )
     for name, help, value in _COUNTERS:

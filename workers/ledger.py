@@ -41,8 +41,9 @@ class Ledger:
         self._shares = (0, 0)
         self._resident = 0
 
-    def begin(self, params: Mapping[str, str]) -> int:
-        """A request is taken up; when that was."""
+    def begin(self, params: Mapping[str, str], queued: Optional[int] = None) -> int:
+        """A request is taken up; when that was. ``queued``: how long its connection has waited to be
+        accepted, which is less than what a web server can say, but known without it."""
         self._params = params
         self._id = requestid.current = self._ids.of(params)
         if self._access_log is not None and self._access_log.usage:
@@ -51,10 +52,9 @@ class Ledger:
         self._begun = now = time.monotonic_ns()
         self._slot.begin(now, params, self._id)
         since = params.get("HTTP_X_REQUEST_START")
-        if since is not None:
-            wait = waited(since, time.time())
-            if wait is not None:
-                self._slot.waited(wait)
+        wait = queued if since is None else waited(since, time.time())
+        if wait is not None:
+            self._slot.waited(wait)
         return now
 
     def end(self, result: Result) -> int:

@@ -6,6 +6,7 @@ import errno
 import functools
 import logging
 import socket
+import struct
 import time
 from typing import Callable, Optional, Sequence
 
@@ -19,6 +20,9 @@ log = logging.getLogger("trac-spawn")
 ACCEPT_PAUSE = 0.25
 #: ... and say so again after this many.
 COMPLAIN_AGAIN = 60.0
+#: linux/tcp.h, struct tcp_info: eight bytes, then numbers of 32 bits of which the twelfth is
+#: tcpi_last_data_recv: milliseconds since the last data came or, before any, since the connection did.
+_LAST_DATA = struct.Struct("=52xI")
 #: accept(2): errors of the connection that was about to be accepted, not of accepting.
 _GONE_BEFORE = {
     errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN,
@@ -134,3 +138,15 @@ class Reception:
         self.complain(f"cannot accept: {reason}")
         self._unwatch()
         self.opens_again = time.monotonic() + ACCEPT_PAUSE
+
+
+def queued(sock: socket.socket) -> Optional[int]:
+    """How long a connection that has just been accepted had waited for it, in nanoseconds; None where
+    the kernel does not say: of Unix sockets it keeps no time."""
+    if sock.family == socket.AF_UNIX:
+        return None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA.size)
+    except OSError:
+        return None
+    return int(_LAST_DATA.unpack(info)[0]) * 1_000_000 if len(info) == _LAST_DATA.size else None

@@ -34,7 +34,7 @@ from workers.interruption import RequestTimedOut
 from workers.ledger import Ledger
 from workers.logs import reopen_log_files
 from workers.peers import Doorkeeper, PeerRules
-from workers.reception import Reception
+from workers.reception import Reception, queued
 from workers.recycling import Recycling, RecyclingLimits
 from workers.scoreboard import Slot
 from workers.selector import Selector
@@ -201,7 +201,10 @@ class Worker:
     ) -> None:
         network = sock.family != socket.AF_UNIX
         protocol = ServerConnection if listener not in self._config.http else HttpConnection
-        self._serve(Connection(sock, self._config.ceilings, network, waited, protocol))
+        connection = Connection(sock, self._config.ceilings, network, waited, protocol)
+        if waited is None:
+            connection.queued = queued(sock)
+        self._serve(connection)
 
     def _has_room(self) -> bool:
         """Whether one connection more can be held, for which an idle one may have to go."""
@@ -240,7 +243,8 @@ class Worker:
         self._application.rules.judge_user(connection.params)
         if self._connections:
             self._connections.hand_over_idle()
-        self._begun = self._ledger.begin(connection.params)
+        self._begun = self._ledger.begin(connection.params, connection.queued)
+        connection.queued = None  # the next one on it has not waited for that
         self._footprint.begin()
         params = connection.params  # they are forgotten with the request
         self._titled_idle = False

@@ -6,13 +6,14 @@ import contextlib
 import os
 import signal
 import socket
+from pathlib import Path
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from .clients import Browser
 from .pools import Pool, Spawner
 from .processes import PATIENCE, title, wait_gone, wait_until
-from .visits import APP, METRICS, busy_visit, get, page_of
+from .visits import APP, METRICS, Visit, busy_visit, get, page_of
 
 KINDS = ("state", "status", "cause", "result")
 
@@ -55,6 +56,23 @@ def test_prometheus_sees_what_is_done(spawn: Spawner) -> None:
     assert visit.status() == 200
     assert "version=0.0.4" in browser.get("/metrics").headers["Content-Type"]
     assert get_by_unix(spawn)
+
+
+def test_how_long_a_connection_has_waited(spawn: Spawner, tmp_path: Path) -> None:
+    """Over TCP the kernel knows it; the only worker was busy meanwhile."""
+    pool = spawn("--listen", "127.0.0.1:0", "-n", 1, *APP, *METRICS, listen=False)
+    where = ("127.0.0.1", int(pool.wait_for_line(r"listening on 127\.0\.0\.1:(\d+)")[1]))
+    browser = page_of(pool)
+    go_on = tmp_path / "go-on"
+    first = Visit(where, f"/wait?file={go_on}")
+    pool.wait_workers(1, "busy")
+    second = Visit(where, "/echo")
+    wait_until(lambda: scrape(browser).get("trac_spawn_listen_queue"), what="a connection that waits")
+    go_on.touch()
+    assert first.status() == second.status() == 200
+    values = settled(browser, 2)
+    assert values["trac_spawn_request_queue_seconds_count"] == 2
+    assert values["trac_spawn_request_queue_seconds_sum"] > 0
 
 
 def get_by_unix(spawn: Spawner) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from workers.ledger import Ledger, waited
@@ -48,3 +50,13 @@ def test_memory_is_looked_at_now_and_then() -> None:
 def test_since_when_a_request_waits(since: str, wait: float | None) -> None:
     found = waited(since, now=1700000002.0)
     assert found == (None if wait is None else pytest.approx(wait * 1e9))
+
+
+def test_what_the_web_server_says_of_the_wait_is_more_than_what_the_kernel_says() -> None:
+    slot = Scoreboard(1).slot(1)
+    ledger = Ledger(slot, None, "trac", 1)
+    for params in ({}, {"HTTP_X_REQUEST_START": f"t={time.time() - 100}"}):
+        ledger.begin(params, 2_000_000)
+        ledger.end(Result(200, 0, True))
+    waits = slot.snapshot().counters.waits
+    assert waits.count == 2 and 100e9 < waits.sum_ns < 200e9
