@@ -11,10 +11,10 @@ from spawner.settings import Settings
 from workers.accesslog import AccessLog, compile_format
 from workers.errors import BootError
 from workers.logs import put_in_place
+from workers.syslog import SYSLOG
 
 log = logging.getLogger("trac-spawn")
 
-SYSLOG = "/dev/log"
 #: Not the world: it says what visitors read.
 MODE = 0o640
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from workers.logs import put_in_place, take_log_file
+from workers.syslog import Syslog
 
 log = logging.getLogger("trac-spawn")
 
@@ -279,7 +280,7 @@ class AccessLog:
         self.usage = form.usage
         self._line = form.line
         self._suppressed = frozenset(suppressed)
-        self._syslog = syslog
+        self._syslog = Syslog(descriptor) if syslog else None
         self._complain_again = 0.0
 
     def write(self, entry: Entry) -> None:
@@ -298,10 +299,9 @@ class AccessLog:
             self._complain(error)
 
     def _send(self, data: bytes) -> None:
-        if self._syslog:
-            date = time.strftime("%b %d %H:%M:%S")
-            # 30: daemon, info. syslogd knows no lines, only messages.
-            data = f"<30>{date} trac-spawn[{os.getpid()}]: ".encode() + data[:-1]
+        if self._syslog is not None:
+            self._syslog.write(data[:-1])  # it knows no lines, only messages
+            return
         try:
             os.write(self.descriptor, data)
         except BlockingIOError:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -13,8 +15,8 @@ from workers.fastcgi import client
 
 from .clients import fcgi_load, params
 from .peer import Peer
-from .pools import MODES, Pool, Spawner
-from .processes import wait_until
+from .pools import BIN, MODES, Pool, Spawner, base_environment
+from .processes import PATIENCE, wait_until
 from .visits import APP, METRICS, get, page_of
 
 
@@ -86,6 +88,61 @@ def test_standard_output_and_json(spawn: Spawner) -> None:
     get(pool, "/echo?id=9")
     told = json.loads(pool.wait_for_line(r'"uri": "/echo\?id=9"').string)
     assert (told["status"], told["method"], told["pool"]) == (200, "GET", "trac")
+
+
+#: In a mount namespace of its own: a /dev in which a system log can be.
+OWN_DEV = """set -e
+for name in null zero full random urandom; do
+    touch {dev}/$name
+    mount --bind /dev/$name {dev}/$name
+done
+mount --rbind {dev} /dev
+exec {command}
+"""
+
+
+class SystemLog:
+    """Stands for the daemon behind /dev/log."""
+
+    def __init__(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        path.chmod(0o666)
+        self.socket.settimeout(PATIENCE)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        while True:
+            found = re.fullmatch(pattern, self.socket.recv(8192).decode().rstrip("\0"), re.DOTALL)
+            if found:
+                return found
+
+
+def test_the_system_log(spawn_as_root: Spawner, tmp_path: Path, other_user: str) -> None:
+    dev = tmp_path / "dev"
+    dev.mkdir(0o755)
+    log = SystemLog(dev / "log")
+    where = tmp_path / "trac.sock"
+    options = ("-s", where, "-n", 1, "-u", other_user, *APP, "--log-file", "syslog", "--access-log", "syslog")
+    command = shlex.join(map(str, (BIN / "trac-spawn", *options)))
+    pool = spawn_as_root.supervisor.start(
+        ["unshare", "-m", "--propagation", "private", "sh", "-c", OWN_DEV.format(dev=dev, command=command)],
+        "syslog", env=base_environment(tmp_path, spawn_as_root.code), cwd=tmp_path,
+    )  # fmt: skip
+    log.wait_for(r"<30>trac-spawn: INFO: ready: 1 workers?.*")
+    date = r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"
+    get(str(where), "/echo?id=1")
+    log.wait_for(rf'<30>{date} trac-spawn\[\d+\]: 127\.0\.0\.1 - - \[[^]]+\] "GET /echo\?id=1 .*')
+    log.socket.close()
+    get(str(where), "/echo?id=lost")
+    # Another one takes its place, and the worker finds it by itself.
+    log = SystemLog(dev / "log")
+    get(str(where), "/echo?id=2")
+    log.wait_for(rf'<30>{date} trac-spawn\[\d+\]: .*"GET /echo\?id=2 .*')
+    log.socket.close()
+    get(str(where), "/echo")
+    pool.signal(signal.SIGTERM)
+    assert pool.wait_exit() == 0
 
 
 @MODES
