@@ -9,10 +9,11 @@ import json
 import logging
 import mmap
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, List, Optional
 
-from spawner.status import Death, SlowRequest, Status
+from spawner.status import Death, PoolStatus, SlowRequest, Status
 from workers.scoreboard import PATIENCE, PAUSE
 
 log = logging.getLogger("trac-spawn")
@@ -40,10 +41,15 @@ class NewsPage:
         self._words = self._memory[:_HEAD].cast("Q")
 
     def write(self, news: News) -> None:
-        data = json.dumps(vars(news)).encode()
-        if len(data) > PAGE - _HEAD:
-            log.warning("the status is too long to be shown: %d bytes", len(data))
-            return
+        """Of what does not fit the page, as much as does."""
+        for told in _ever_less(news):
+            data = json.dumps(vars(told)).encode()
+            if len(data) <= PAGE - _HEAD:
+                self._write(data)
+                return
+        log.warning("the status is too long to be shown")
+
+    def _write(self, data: bytes) -> None:
         words = self._words
         # Odd while it changes: a reader takes another look.
         words[_SEQUENCE] += 1
@@ -63,3 +69,16 @@ class NewsPage:
                 return News(**told)
             time.sleep(PAUSE)
         return News()
+
+
+def _ever_less(news: News) -> Iterator[News]:
+    """Stacks can be long, and pools many: first the oldest of these go, then what the status process
+    sees on the scoreboards by itself."""
+    yield news
+    while news.deaths or news.slow:
+        deaths, slow = (len(news.deaths) + 1) // 2, (len(news.slow) + 1) // 2
+        news = replace(news, deaths=news.deaths[deaths:], slow=news.slow[slow:])
+        yield news
+    if news.status is not None:
+        pools: List[PoolStatus] = [{**pool, "workers": []} for pool in news.status["pools"]]
+        yield News({**news.status, "pools": pools})

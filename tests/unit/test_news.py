@@ -42,11 +42,19 @@ def test_news_that_were_just_being_written_are_no_news() -> None:
     assert page.read() == News()
 
 
-def test_what_does_not_fit_leaves_the_last_that_did() -> None:
+def test_of_what_does_not_fit_the_oldest_goes_first() -> None:
     page = NewsPage()
-    page.write(News(None, [a_death()]))  # type: ignore[list-item]
+    page.write(News(None, [a_death("x" * PAGE), *[a_death()] * 4], [{"stack": "y"}]))  # type: ignore[list-item]
+    assert page.read().deaths == [a_death()] * 2
     page.write(News(None, [a_death("x" * PAGE)]))  # type: ignore[list-item]
-    assert page.read().deaths == [a_death()]
+    assert page.read() == News()
+
+
+def test_of_very_many_workers_the_pools_are_told() -> None:
+    page = NewsPage()
+    pool = {"name": "trac", "workers": [{"request": {"uri": "x" * 1000}}] * 5000}
+    page.write(News({"master": {"pid": 1}, "pools": [pool]}))  # type: ignore[typeddict-item]
+    assert page.read().status == {"master": {"pid": 1}, "pools": [{"name": "trac", "workers": []}]}
 
 
 def a_helper() -> Helper:
