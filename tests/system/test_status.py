@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from workers.fastcgi import client
+from workers.fastcgi import client, records
 
 from .clients import Load, params
 from .pools import Pool, Spawner
@@ -131,14 +131,24 @@ def test_the_status_process_survives_garbage(spawn: Spawner, tmp_path: Path) -> 
     options, where = apart(tmp_path)
     pool = spawn("-n", 1, *APP, *options)
     (pid,) = status_processes(pool)
-    idle = [client.connect(where, 5) for _ in range(50)]
+    slow = [client.connect(where, 5) for _ in range(50)]
+    for sock in slow[::2]:
+        sock.sendall(records.encode_begin_request(1)[:5])
     for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 100_000, b"\x01\x01\x00\x01\xff\xff\x00\x00", b""):
         for _ in range(25):
             with contextlib.suppress(OSError), client.connect(where, 5) as sock:
                 sock.sendall(garbage)
-    assert "pool" in get(where, "/status")
+    found = get(where, "/status")
+    assert "pool" in found
+    head = client.request(where, params("/status", "HEAD"))
+    assert head.status == 200 and head.body == b""
+    for size, answer in ((60_000, 405), (100_000, 413)):
+        post = params("/status", "POST", CONTENT_LENGTH=str(size))
+        assert client.request(where, post, b"x" * size).status == answer
+    assert client.request(where, params("/\0\xff\n/%00")).status == 404
+    assert client.request(where, params("/status", COOKIE="x" * 2_000_000)).status == 431
     assert status_processes(pool) == [pid]
-    for sock in idle:
+    for sock in slow:
         sock.close()
 
 
