@@ -24,6 +24,7 @@ from spawner.helper import Helper
 from spawner.inheritance import Inheritance
 from spawner.lifecycle import Action, Event, Lifecycle, State
 from spawner.listeners import Listener
+from spawner.losttime import LostTime
 from spawner.predecessor import Predecessor
 from spawner.reload import Outcome, Reload
 from spawner.sampler import Sampler
@@ -40,6 +41,8 @@ log = logging.getLogger("trac-spawn")
 
 #: select() and epoll_wait() count milliseconds in 32 bits; a day is well below that.
 LONGEST_WAIT = 86_400.0
+#: While the time-out of a stop runs (seconds): only who is late for something notices that time was lost.
+APPOINTMENT = 0.5
 
 
 @dataclass
@@ -65,7 +68,11 @@ class Master:
         self._lifecycle = Lifecycle()
         self._selector = selectors.DefaultSelector()
         self._signals = signals.Signals(self._selector, self._hear_signal)
+        #: When the state that the lifecycle is in ends of itself.
         self._timeout = float("inf")
+        self._lost = LostTime()
+        #: What _patience() has waited for.
+        self._due = float("inf")
         self.pools: dict[str, Supervisor] = {}
         #: Pools that a reload has removed, until their last worker has left.
         self._removed: list[Supervisor] = []
@@ -216,10 +223,11 @@ class Master:
         if self._lifecycle.state is State.STOPPED:
             return 0.0
         deadlines = [one.next_deadline() for one in (*self._timed(), self.watchers)]
-        deadline = min(self._timeout, *deadlines)
-        if deadline == float("inf"):
-            return None
-        return min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
+        now = time.monotonic()
+        if self._timeout < float("inf"):
+            deadlines += [self._timeout, now + APPOINTMENT]
+        self._due = max(now, min(deadlines))
+        return None if self._due == float("inf") else min(self._due - now, LONGEST_WAIT)
 
     def _timed(self) -> list[Union[Supervisor, Control, systemd.Notifier, Sampler, Helper, Upgrade]]:
         """Whoever has deadlines of its own."""
@@ -230,9 +238,17 @@ class Master:
         for one in self._timed():
             one.check_clock()
         self._look_for_changes()
-        if time.monotonic() >= self._timeout:
+        now = time.monotonic()
+        if self._timeout < float("inf"):
+            self._put_off(self._lost.noticed(self._due, now))
+        if now >= self._timeout:
             self._timeout = float("inf")
             self.happen(Event.TIMEOUT)
+
+    def _put_off(self, lost: float) -> None:
+        if lost:
+            log.warning("the stop may take %.1f s longer: for so long, the master could not run", lost)
+            self._timeout += lost
 
     def _reap(self) -> None:
         for pid, status in children.reap(os.WUNTRACED | os.WCONTINUED):

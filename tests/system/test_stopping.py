@@ -311,6 +311,22 @@ def test_the_path_of_somebody_else_is_left(spawn: Spawner) -> None:
     assert pool.socket.read_text() == "somebody else's"
 
 
+def test_time_in_which_the_master_could_not_run_is_not_counted(spawn: Spawner, tmp_path: Path) -> None:
+    pool = spawn("-n", 1, "--stop-timeout", 2, *APP)
+    visit = busy_visit(pool, f"/wait?file={tmp_path}/go&id=slow")
+    pool.signal(signal.SIGTERM)
+    pool.wait_for_line("stopping: ")
+    os.kill(pool.pid, signal.SIGSTOP)
+    over = time.monotonic() + 4
+    wait_until(lambda: time.monotonic() > over)
+    os.kill(pool.pid, signal.SIGCONT)
+    pool.wait_for_line("the stop may take")
+    (tmp_path / "go").touch()
+    assert "id=slow" in visit.body()
+    assert pool.wait_exit() == 0
+    assert "ending the workers" not in pool.log
+
+
 def test_visits_are_answered_while_the_master_is_stopped_by_a_debugger(spawn: Spawner) -> None:
     """The master is not needed for a request; and its own work waits until it goes on."""
     pool = spawn("-n", 2, *APP, "--max-requests", 5)
