@@ -157,6 +157,10 @@ class Settings:
     warmup_strict: bool = _switch(
         APPLICATION, help="Refuse to serve when a page of --warmup fails.",
     )  # fmt: skip
+    static_files: bool = _switch(
+        APPLICATION, on=True,
+        help="Let Trac itself send the files of /chrome, with all that it does for a page.",
+    )  # fmt: skip
     clear_env: bool = _switch(
         APPLICATION, help="Keep the environment variables of the master from the application.",
     )  # fmt: skip

@@ -147,6 +147,7 @@ class Workplace:
                 script_name=settings.script_name,
                 trust_remote_user=settings.trust_remote_user,
                 env_from_params=settings.env_from_params,
+                static_files=settings.static_files,
             )
         )
         loaded.warm_up(settings.warmup, settings.warmup_strict)

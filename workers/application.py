@@ -76,6 +76,8 @@ class ApplicationSpec:
     trust_remote_user: str = ALWAYS
     #: Directories in which requests may name environments of their own.
     env_from_params: tuple[str, ...] = ()
+    #: Whether files of Trac and its plugins are sent by StaticFiles.
+    static_files: bool = True
 
     def rules(self) -> Rules:
         """What is to be made of each request before the application gets it."""
@@ -235,7 +237,11 @@ def _load_trac(spec: ApplicationSpec) -> Application:
     }
     for name, key in _TRAC_KEYS.items():
         environ[key] = getattr(spec, name)
-    return Application(dispatch_request, environ, spec.rules())
+    if not spec.static_files:
+        return Application(dispatch_request, environ, spec.rules())
+    from workers.staticfiles import StaticFiles
+
+    return Application(StaticFiles(dispatch_request), environ, spec.rules())
 
 
 def _open_ahead(spec: ApplicationSpec) -> tuple[str, ...]:
