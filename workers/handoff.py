@@ -85,7 +85,10 @@ class Handoff:
         # Without a free descriptor the kernel drops the one that came.
         if not ancillary or len(data) != _TIMES.size:
             return None
-        return Waiting(socket.socket(fileno=_INT.unpack(ancillary[0][2])[0]), *_TIMES.unpack(data))
+        (descriptor,) = _INT.unpack(ancillary[0][2])
+        # Type and protocol are said, or Python asks the kernel for each.
+        sock = socket.socket(-1, socket.SOCK_STREAM, 0, fileno=descriptor)
+        return Waiting(sock, *_TIMES.unpack(data))
 
     def close(self) -> None:
         self._give.close()

@@ -19,11 +19,14 @@ class Selector:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], object]] = {}
         self._writing: set[int] = set()
+        self._shared: set[int] = set()
 
     def watch(self, descriptor: int, handler: Callable[[], object], flags: int = 0) -> None:
         """Call ``handler`` when ``descriptor`` can be read. Raises OSError."""
         self._epoll.register(descriptor, select.EPOLLIN | flags)
         self._handlers[descriptor] = handler
+        if flags & EXCLUSIVE:
+            self._shared.add(descriptor)
 
     def turn(self, descriptor: int, writing: bool) -> None:
         """Call its handler when it can be written to instead of read, or again when it can be read."""
@@ -37,6 +40,7 @@ class Selector:
         if self._handlers.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
             self._writing.discard(descriptor)
+            self._shared.discard(descriptor)
 
     def close(self) -> None:
         """In a forked process, which shares it."""
@@ -47,6 +51,9 @@ class Selector:
         if timeout is not None:
             timeout = min(max(0.0, timeout), _LONGEST_WAIT)
         events = self._epoll.poll(timeout)
+        if len(events) > 1:
+            # What other processes wait for as well comes last: one of them may be quicker.
+            events.sort(key=lambda event: event[0] in self._shared)
         for descriptor, _ in events:
             handler = self._handlers.get(descriptor)
             if handler is not None:
