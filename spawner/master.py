@@ -33,7 +33,7 @@ from spawner.supervisor import KILL_AFTER, Supervisor
 from spawner.upgrade import Program, Upgrade, Upgraded
 from spawner.watchers import Watchers
 from spawner.workplace import SCOREBOARD_SLOTS, Workplace, open_workplace
-from workers import prctl
+from workers import prctl, sealing
 from workers.channel import Channel
 from workers.errors import BootError
 
@@ -108,6 +108,7 @@ class Master:
         if self.predecessor is not None:
             self.predecessor.watch(self, self._selector)
         prctl.become_subreaper()
+        sealing.seal()
         self.helper.configure(self.configuration, self.inheritance, self.predecessor is None)
         log.info("listening on %s", ", ".join(self._addresses()))
         while self._lifecycle.state is not State.STOPPED:

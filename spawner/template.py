@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import importlib
 import logging
 import os
@@ -17,7 +16,7 @@ from spawner import forksafety
 from spawner.children import fork_child
 from spawner.daemon import detach_output
 from spawner.workplace import Workplace
-from workers import plugins, prctl
+from workers import plugins, prctl, sealing
 from workers.accesslog import take_files
 from workers.application import Application
 from workers.channel import TEXT_CEILING, Channel, Message
@@ -50,6 +49,7 @@ def run_template(
         channel.send({"event": "unsafe", "reasons": reasons})
         return
     _settle(workplace)
+    sealing.seal()
     channel.send({"event": "ready"})
     setproctitle(f"trac-spawn: {workplace.label}template gen {generation}")
     while True:
@@ -86,6 +86,7 @@ def run_worker(
     except BootError as error:
         report_failure(channel, error)
     _settle(workplace)
+    sealing.freeze()
     workplace.work(application, number, generation, channel, extras)
 
 
@@ -121,10 +122,6 @@ def _settle(workplace: Workplace) -> None:
     """The application is loaded: what it has said of that was for whoever started the program."""
     if workplace.settings.daemonize:
         detach_output()
-    # What is garbage now would be copied into every worker; what is not will never be garbage.
-    # Frozen, it is skipped by every collection to come: Trac runs a full one in each request.
-    gc.collect()
-    gc.freeze()
 
 
 def report_failure(channel: Channel, error: BootError) -> NoReturn:

@@ -7,7 +7,6 @@ trac-spawn's work, so this process becomes trac-spawn for it.
 from __future__ import annotations
 
 import errno
-import gc
 import io
 import logging
 import os
@@ -20,7 +19,7 @@ from typing import BinaryIO, NoReturn, cast
 
 from setproctitle import setproctitle
 
-from workers import prctl
+from workers import prctl, sealing
 from workers.application import Application, ApplicationSpec, load
 from workers.connection import BODY_IN_MEMORY, Ceilings
 from workers.environ import BadRequest, ErrorStream, content_length, make_environ
@@ -217,8 +216,7 @@ def _serve() -> int:
     setproctitle("trac-spawn: trac.fcgi loading")
     application = load(_spec())
     application.warm_up()
-    gc.collect()
-    gc.freeze()
+    sealing.freeze()
     config = WorkerConfig(Ceilings(_MAX_BODY), peers=peers)
     slot = Scoreboard(1).slot(1)
     slot.occupy(os.getpid(), 1, time.time_ns())
