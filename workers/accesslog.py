@@ -14,7 +14,7 @@ import re
 import select
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Optional
 
 from workers.logs import put_in_place, take_log_file
@@ -34,31 +34,35 @@ _UNSAFE = re.compile(r'[\x00-\x1f"\\\x7f-\U0010ffff]')
 _DIRECTIVE = re.compile(r"%(?:\{([^}]*)\})?(.)|%", re.DOTALL)
 
 
-@dataclass
 class Entry:
     """What is known of a request once it has been answered. Times are in nanoseconds.
 
     One object is filled in again and again: to make one costs more than to write the line.
     """
 
-    params: Mapping[str, str] = field(default_factory=dict)
-    status: int = 0
-    sent: int = 0
-    took: int = 0
-    #: Processor time of this process, and that in user mode and in the kernel where it was asked for.
-    work: int = 0
-    user_work: float = 0.0
-    system_work: float = 0.0
-    memory: int = 0
-    request_id: str = ""
-    pool: str = ""
-    slot: int = 0
-    head: bytes = b""
-    #: time.time() at its end.
-    now: float = 0.0
+    __slots__ = (
+        "params", "status", "sent", "took", "work", "user_work", "system_work", "memory", "request_id",
+        "pool", "slot", "head", "now",
+    )  # fmt: skip
 
-
-Getter = Callable[[Entry], str]
+    def __init__(self, pool: str = "", slot: int = 0) -> None:
+        self.params: Mapping[str, str] = {}
+        self.status = 0
+        #: Bytes of the body.
+        self.sent = 0
+        self.took = 0
+        #: Processor time of this process, and in seconds that in user mode and in the kernel where it was
+        #: asked for.
+        self.work = 0
+        self.user_work = 0.0
+        self.system_work = 0.0
+        self.memory = 0
+        self.request_id = ""
+        self.pool = pool
+        self.slot = slot
+        self.head = b""
+        #: time.time() at its end.
+        self.now = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,6 @@ class Format:
 
     line: Callable[[Entry, Optional[int]], str]
     usage: bool = False
-
-
-def _is_safe(text: str) -> bool:
-    """Whether _UNSAFE finds nothing in it, in a quarter of the time."""
-    return text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -89,41 +88,64 @@ def compile_format(text: str) -> Format:
     """
     if text == "json":
         return Format(_json_line)
+    text = COMBINED if text == "combined" else text
     pieces: list[str] = []
-    getters: list[Getter] = []
+    names: Names = {"getpid": os.getpid, "getppid": os.getppid, "uri": _uri}
+    values: list[str] = []
     usage = False
     end = 0
-    text = COMBINED if text == "combined" else text
     for match in _DIRECTIVE.finditer(text):
         pieces.append(text[end : match.start()].replace("%", "%%"))
         end = match.end()
         if match[2] == "%" and match[1] is None:
             pieces.append("%%")
             continue
-        getters.append(_getter(match))
+        values.append(_expression(match, names))
         usage = usage or (match[2] == "C" and (match[1] or "total").lower() != "total")
         pieces.append("%s")
-    template = "".join([*pieces, text[end:]])
     if not text.isprintable():
         raise ValueError("the format has control characters in it")
+    template = "".join([*pieces, text[end:]])
+    # One function for all of them: to call one each costs twice as much as the rest of the line. What
+    # is evaluated is made of the expressions below, and of names that repr() has put in quotes.
+    evaluate = eval(f"lambda entry, get: ({''.join(f'{value}, ' for value in values)})", names)
+    return Format(_line_of(template, evaluate), usage)
+
+
+def _line_of(
+    template: str, evaluate: Callable[[Entry, Callable[[str], Optional[str]]], tuple[object, ...]]
+) -> Callable[[Entry, Optional[int]], str]:
+    quotes, backslashes = template.count('"'), template.count("\\")
 
     def line(entry: Entry, cut: Optional[int] = None) -> str:
-        values = [getter(entry) for getter in getters]
-        # One look at all together: nearly always there is nothing to escape.
-        if cut is not None or not _is_safe("".join(values)):
-            values = [_UNSAFE.sub(_escape, value[:cut]) for value in values]
-        return template % tuple(values)
+        values = evaluate(entry, entry.params.get)
+        made = template % values
+        # One look at the whole: nearly always there is nothing to escape.
+        if (
+            cut is None
+            and made.isascii()
+            and made.isprintable()
+            and made.count('"') == quotes
+            and made.count("\\") == backslashes
+        ):
+            return made
+        return template % tuple(_UNSAFE.sub(_escape, str(value)[:cut]) for value in values)
 
-    return Format(line, usage)
+    return line
 
 
-def _getter(match: re.Match[str]) -> Getter:
+#: Names that the expressions of a format have, beside "entry" and "get", which is that of its parameters.
+Names = dict[str, object]
+
+
+def _expression(match: re.Match[str], names: Names) -> str:
+    """Of a directive; what it calls is put into ``names``."""
     modifier, directive = match[1], match[2]
     if directive in _PLAIN and modifier is None:
         return _PLAIN[directive]
     if directive in _MODIFIED:
         try:
-            return _MODIFIED[directive](modifier)
+            return _MODIFIED[directive](modifier, names)
         except KeyError:
             raise ValueError(f"{match[0]!r} has an unknown or missing word in braces") from None
     if directive in _PLAIN:
@@ -131,109 +153,101 @@ def _getter(match: re.Match[str]) -> Getter:
     raise ValueError(f"{match[0]!r} is not a directive of the format")
 
 
-def _uri(entry: Entry) -> str:
+def _call(names: Names, function: Callable[..., object], arguments: str) -> str:
+    name = f"call{len(names)}"
+    names[name] = function
+    return f"{name}({arguments})"
+
+
+def _uri(get: Callable[[str], Optional[str]]) -> str:
     """Without its query, as php-fpm has it."""
-    params = entry.params
-    uri = params.get("REQUEST_URI")
+    uri = get("REQUEST_URI")
     if uri is None:
-        uri = params.get("SCRIPT_NAME", "") + params.get("PATH_INFO", "")
+        uri = (get("SCRIPT_NAME") or "") + (get("PATH_INFO") or "")
     return uri.partition("?")[0] or "-"
 
 
-def _cpu(word: str | None) -> Getter:
-    work: dict[str, Callable[[Entry], float]] = {
-        "total": lambda entry: entry.work / 1e9,
-        "user": lambda entry: entry.user_work,
-        "system": lambda entry: entry.system_work,
-    }
-    chosen = work[(word or "total").lower()]
-    return lambda entry: f"{chosen(entry) * 1e9 / max(1, entry.took) * 100:.2f}"
+def _cpu(word: Optional[str], names: Names) -> str:
+    work = {"total": "entry.work / 1e9", "user": "entry.user_work", "system": "entry.system_work"}
+    return f"'%.2f' % ({work[(word or 'total').lower()]} * 1e11 / max(1, entry.took))"
 
 
-def _duration(word: str | None) -> Getter:
+def _duration(word: Optional[str], names: Names) -> str:
     # php-fpm misspells milliseconds; both are right here.
     divisors = {"seconds": 1e9, "milliseconds": 1e6, "miliseconds": 1e6, "milli": 1e6, "mili": 1e6}
     word = (word or "seconds").lower()
     if word in ("microseconds", "micro"):
-        return lambda entry: str(entry.took // 1000)
-    divisor = divisors[word]
-    return lambda entry: f"{entry.took / divisor:.3f}"
+        return "entry.took // 1000"
+    return f"'%.3f' % (entry.took / {divisors[word]})"
 
 
-def _memory(word: str | None) -> Getter:
+def _memory(word: Optional[str], names: Names) -> str:
     units = {"bytes": 0, "kilobytes": 10, "kilo": 10, "megabytes": 20, "mega": 20}
-    shift = units[(word or "bytes").lower()]
-    return lambda entry: str(entry.memory >> shift)
+    return f"entry.memory >> {units[(word or 'bytes').lower()]}"
 
 
-def _param(name: str, missing: str = "-") -> Getter:
-    return lambda entry: entry.params.get(name) or missing
-
-
-_PLAIN: dict[str, Getter] = {
-    "f": lambda entry: entry.params.get("SCRIPT_FILENAME") or entry.params.get("SCRIPT_NAME") or "-",
-    "l": _param("CONTENT_LENGTH", "0"),
-    "m": _param("REQUEST_METHOD"),
-    "n": lambda entry: entry.pool or "-",
-    "p": lambda entry: str(os.getpid()),
-    "P": lambda entry: str(os.getppid()),
-    "q": _param("QUERY_STRING", ""),
-    "Q": lambda entry: "?" if entry.params.get("QUERY_STRING") else "",
-    "r": _uri,
-    "R": _param("REMOTE_ADDR"),
-    "s": lambda entry: str(entry.status),
-    "u": _param("REMOTE_USER"),
-    # Not of php-fpm.
-    "b": lambda entry: str(entry.sent),
-    "H": _param("SERVER_PROTOCOL"),
-    "i": lambda entry: entry.request_id or "-",
-    "w": lambda entry: str(entry.slot),
-}
-
-
-def _parameter(word: str | None) -> Getter:
+def _param(word: Optional[str], names: Names) -> str:
     if not word:
         raise KeyError(word)
-    return _param(word)
+    return f"get({word!r}) or '-'"
 
 
-def _header(word: str | None) -> Getter:
+def _header(word: Optional[str], names: Names) -> str:
     if not word:
         raise KeyError(word)
     pattern = re.compile(rb"^" + re.escape(word.encode()) + rb": *([^\r\n]*)", re.I | re.M)
 
-    def get(entry: Entry) -> str:
-        found = pattern.search(entry.head)
+    def find(head: bytes) -> str:
+        found = pattern.search(head)
         return found[1].decode("latin-1") or "-" if found else "-"
 
-    return get
+    return _call(names, find, "entry.head")
 
 
-def _moment(begin: bool) -> Callable[[str | None], Getter]:
-    def of(word: str | None) -> Getter:
+def _moment(moment: str) -> Callable[[Optional[str], Names], str]:
+    def of(word: Optional[str], names: Names) -> str:
         form = word or _DATE
-        latest: tuple[int, str] = (0, "")
+        latest = (0, "")
 
-        def get(entry: Entry) -> str:
+        def text(moment: float) -> str:
             nonlocal latest
-            second = int(entry.now - entry.took / 1e9 if begin else entry.now)
+            second = int(moment)
             if second != latest[0]:
                 latest = (second, time.strftime(form, time.localtime(second)))
             return latest[1]
 
-        return get
+        return _call(names, text, moment)
 
     return of
 
 
-_MODIFIED: dict[str, Callable[[str | None], Getter]] = {
+_PLAIN = {
+    "f": "get('SCRIPT_FILENAME') or get('SCRIPT_NAME') or '-'",
+    "l": "get('CONTENT_LENGTH') or '0'",
+    "m": "get('REQUEST_METHOD') or '-'",
+    "n": "entry.pool or '-'",
+    "p": "getpid()",
+    "P": "getppid()",
+    "q": "get('QUERY_STRING') or ''",
+    "Q": "'?' if get('QUERY_STRING') else ''",
+    "r": "uri(get)",
+    "R": "get('REMOTE_ADDR') or '-'",
+    "s": "entry.status",
+    "u": "get('REMOTE_USER') or '-'",
+    # Not of php-fpm.
+    "b": "entry.sent",
+    "H": "get('SERVER_PROTOCOL') or '-'",
+    "i": "entry.request_id or '-'",
+    "w": "entry.slot",
+}
+_MODIFIED: dict[str, Callable[[Optional[str], Names], str]] = {
     "C": _cpu,
     "d": _duration,
-    "e": _parameter,
+    "e": _param,
     "M": _memory,
     "o": _header,
-    "t": _moment(True),
-    "T": _moment(False),
+    "t": _moment("entry.now - entry.took / 1e9"),
+    "T": _moment("entry.now"),
 }
 
 
@@ -292,16 +306,17 @@ class AccessLog:
                 line = self._line(entry, cut)
                 if len(line) < LINE_CEILING:
                     break
-        data = line[: LINE_CEILING - 1].encode("ascii", "backslashreplace") + b"\n"
+            line = line[: LINE_CEILING - 1]
         try:
-            self._send(data)
+            self._send(line.encode("ascii", "backslashreplace"))
         except OSError as error:
             self._complain(error)
 
     def _send(self, data: bytes) -> None:
         if self._syslog is not None:
-            self._syslog.write(data[:-1])  # it knows no lines, only messages
+            self._syslog.write(data)
             return
+        data += b"\n"
         try:
             os.write(self.descriptor, data)
         except BlockingIOError:

@@ -27,7 +27,10 @@ def entry(**more: object) -> Entry:
         "user_work": 0.5, "system_work": 0.25, "memory": 5 << 20, "request_id": "an-id",
         "pool": "trac", "slot": 3, "head": HEAD, "now": 1_700_000_001.5, **more,
     }  # fmt: skip
-    return Entry(**values)  # type: ignore[arg-type]
+    found = Entry()
+    for name, value in values.items():
+        setattr(found, name, value)
+    return found
 
 
 @pytest.mark.parametrize(
