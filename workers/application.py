@@ -191,6 +191,7 @@ def load(spec: ApplicationSpec, ahead: bool = True) -> Application:
         return Application(_load_callable(spec.app), rules=spec.rules())
     application = _load_trac(spec)
     if ahead:
+        _remember_translations()
         application.warm_paths = _open_ahead(spec)
         application.warm_environments = _open_allowed(application.rules)
         _compile_templates()
@@ -273,6 +274,12 @@ def _open_allowed(rules: Rules) -> tuple[str, ...]:
             opened += [os.path.join(directory, name) for name in _open_environments(directory, names)]
     # The key of Trac's cache, which a request will have.
     return tuple(dict.fromkeys(map(os.path.realpath, opened)))
+
+
+def _remember_translations() -> None:
+    from workers import translations
+
+    translations.remember()
 
 
 def _compile_templates() -> None:
