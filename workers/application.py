@@ -19,6 +19,7 @@ import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence
 
+from workers import sealing
 from workers.environ import make_environ
 from workers.environments import AllowedEnvironments
 from workers.errors import BootError
@@ -114,6 +115,7 @@ class Application:
         What fails is logged: visitors will see the same page fail. With ``strict``, one of ``more``
         that fails, or is answered with an error, raises BootError.
         """
+        sealing.freeze()  # for the collections in these requests
         for env, path in self._warm_pages(more):
             try:
                 status = self._request(path, env)
