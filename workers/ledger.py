@@ -64,7 +64,7 @@ class Ledger:
         method = self._params.get("REQUEST_METHOD", "")
         self._slot.end(method, result.status, result.sent, took, work, result.clean)
         if self._begun >= self._size_at:
-            self.measure_memory()
+            self._measure_memory()
         if self._access_log is not None:
             self._write(self._access_log, result, took, work)
         requestid.current = ""
@@ -85,7 +85,12 @@ class Ledger:
             entry.user_work, entry.system_work = user - self._usage[0], system - self._usage[1]
         access_log.write(entry)
 
-    def measure_memory(self) -> None:
+    def look_at_memory(self) -> None:
+        """For a worker that has nothing to do, lest one that never has is not measured."""
+        if self._size_at == 0.0:
+            self._measure_memory()
+
+    def _measure_memory(self) -> None:
         """How much this process has now, as far as /proc says."""
         now = time.monotonic()
         pid = os.getpid()

@@ -111,7 +111,7 @@ class Worker:
         self._fresh_files: dict[str, int] = {}  # opened again by the master
         self._output: Optional[AnswerOutput] = None  # of the request in progress
         self._begun = 0  # time.monotonic_ns() of the request in progress
-        self._titled_idle = False
+        self._at_rest = False
         self._selector = Selector()
         self._connections = Connections(self._selector, slot, self._serve, self._offer, self._refuse)
         doorkeeper = Doorkeeper(config.peers, slot.refuse)
@@ -127,9 +127,7 @@ class Worker:
         self._watch_signals()
         os.register_at_fork(after_in_child=self._shed)
         self._reception.open()
-        self._titled_idle = True
         self._entitle("idle")
-        self._ledger.measure_memory()
         if self._channel is not None:
             self._channel.socket.setblocking(False)
             self._selector.watch(self._channel.fileno(), self._read_channel)
@@ -145,13 +143,15 @@ class Worker:
         self._connections.close()
 
     def _wait(self) -> None:
-        if not self._titled_idle:
-            # The title costs a system call, and under load the next request is soon there.
+        if not self._at_rest:
+            # Title and memory cost system calls, and under load the next request is soon there. So it is
+            # after birth: whoever this worker replaces may have left a queue.
             patience = self._patience()
             if self._selector.dispatch(STILL_BUSY if patience is None else min(patience, STILL_BUSY)):
                 return
             self._entitle("leaving" if self._connections.leaving else "idle")
-            self._titled_idle = True
+            self._ledger.look_at_memory()
+            self._at_rest = True
         self._selector.dispatch(self._patience())
 
     def _finished(self) -> bool:
@@ -247,7 +247,7 @@ class Worker:
         connection.queued = None  # the next one on it has not waited for that
         self._footprint.begin()
         params = connection.params  # they are forgotten with the request
-        self._titled_idle = False
+        self._at_rest = False
         self._entitle(f"busy {connection.describe_request()}")
         self._output = AnswerOutput(
             connection, self._ledger.request_id, self._config.wsgi_errors, self._slot.sent

@@ -31,6 +31,16 @@ def test_memory_is_looked_at_now_and_then() -> None:
     assert found.resident > found.proportional >= found.private > 0
 
 
+def test_memory_of_a_worker_without_requests_is_looked_at_once() -> None:
+    slot = Scoreboard(1).slot(1)
+    ledger = Ledger(slot, None, "trac", 1)
+    ledger.look_at_memory()
+    assert slot.snapshot().resident > 0
+    slot.memory(0, 0, 0)
+    ledger.look_at_memory()
+    assert slot.snapshot().resident == 0
+
+
 @pytest.mark.parametrize(
     ("since", "wait"),
     [
