@@ -13,9 +13,10 @@ import tty
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, Optional
 
-from rich.console import Console, Group
+from rich.console import Console, Group, JustifyMethod
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -29,6 +30,12 @@ REMEMBERED = 60
 PLAIN_WIDTH = 120
 _LEVELS = "▁▂▃▄▅▆▇█"
 _BAR = 8
+#: Of the table: titles, whether they are aligned to the right, and from which width of the terminal on
+#: there is room for them. The last one gets what the others leave.
+_COLUMNS = (
+    ("SLOT", True, 0), ("GEN", True, 90), ("PID", True, 70), ("STATE", False, 0), ("REQUESTS", True, 60),
+    ("AGE", True, 90), ("MEMORY", True, 50), ("", False, 100), ("FOR", True, 0), ("REQUEST", False, 0),
+)  # fmt: skip
 
 
 def _busy_for(worker: WorkerStatus) -> float:
@@ -96,21 +103,21 @@ class Screen:
         for pool in status["pools"]:
             self._paces.setdefault(pool["name"], Pace()).follow(pool, now)
 
-    def draw(self, status: Status, rows: Optional[int] = None) -> Group:
-        """``rows``: how many the terminal has; None for no limit."""
+    def draw(self, status: Status, columns: int, rows: Optional[int] = None) -> Group:
+        """``columns`` and ``rows`` of the terminal; None for any number of rows."""
         master = status["master"]
         told = f"{master['state']} for {span(master['age_s'])}"
-        parts: list[Any] = [Text(f"trac-spawn {master['version']} (pid {master['pid']}): {told}")]
+        parts: list[Any] = [_line(f"trac-spawn {master['version']} (pid {master['pid']}): {told}")]
         room = None if rows is None else max(1, (rows - 3) // max(1, len(status["pools"])) - 5)
         for pool in status["pools"]:
             parts += [Text(""), *self._pool(pool)]
-            parts += self._workers(pool, room)
+            parts += self._workers(pool, columns, room)
         return Group(*parts)
 
     def _pool(self, pool: PoolStatus) -> Iterator[Text]:
         workers = pool["workers"]
         busy = sum(worker["state"] == "busy" for worker in workers)
-        line = Text(printable(f"{pool['name']} "), style="bold")
+        line = _line(printable(f"{pool['name']} "), "bold")
         line.append(pool["state"], style="green" if pool["state"] == "running" else "red")
         line.append(f"  generation {pool['generation']}, {busy} of {len(workers)} workers busy  ")
         yield line.append(pool.get("scoreboard", ""), style="bold")
@@ -118,30 +125,32 @@ class Screen:
         rates = list(pace.rates)
         now = f"{rates[-1]:.1f}/s" if rates else "-"
         mean = f"{pace.mean * 1000:.1f} ms each" if pace.mean is not None else ""
-        yield Text(f"  requests {pace.requests}, {now} {mean} ").append(sparkline(rates), style="cyan")
+        yield _line(f"  requests {pace.requests}, {now} {mean} ").append(sparkline(rates), style="cyan")
         for place in pool["addresses"]:
             queue = place["listen_queue"]
             waiting, limit = queue["waiting"], queue["limit"]
-            text = Text(printable(f"  {place['address']}: {known(waiting)} of {known(limit)} waiting "))
+            text = _line(printable(f"  {place['address']}: {known(waiting)} of {known(limit)} waiting "))
             yield text.append(bar(waiting or 0, limit or 0, self._blocks), style="red" if waiting else "")
 
-    def _workers(self, pool: PoolStatus, room: Optional[int]) -> Iterator[Any]:
+    def _workers(self, pool: PoolStatus, columns: int, room: Optional[int]) -> Iterator[Any]:
         workers = pool["workers"] if self._plain else sorted(pool["workers"], key=SORTS[self.sort])
-        table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="reverse", expand=False)
-        for name in ("SLOT", "GEN", "PID"):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("STATE", no_wrap=True)
-        for name in ("REQUESTS", "AGE", "MEMORY"):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("", no_wrap=True)
-        table.add_column("FOR", justify="right", no_wrap=True)
-        table.add_column("REQUEST", no_wrap=True, overflow="ellipsis")
+        table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="reverse", expand=True)
+        shown = [columns >= least for _, _, least in _COLUMNS]
+        for name, right, _ in compress(_COLUMNS, shown):
+            justify: JustifyMethod = "right" if right else "left"
+            table.add_column(name, justify=justify, no_wrap=True, ratio=1 if name == "REQUEST" else None)
         most = max((worker["rss"] or 0 for worker in workers), default=0)
         for worker in workers[:room]:
-            table.add_row(*_row(worker, bar(worker["rss"] or 0, most, self._blocks)))
+            row = _row(worker, bar(worker["rss"] or 0, most, self._blocks))
+            table.add_row(*compress(row, shown))
         yield table
         if room is not None and len(workers) > room:
             yield Text(f"  and {len(workers) - room} more")
+
+
+def _line(text: str, style: str = "") -> Text:
+    """One that is cut where the terminal ends."""
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 
 def _row(worker: WorkerStatus, memory: str) -> list[Text]:
@@ -170,7 +179,7 @@ def lines(status: Status) -> Iterator[str]:
     screen.follow(status, time.monotonic())
     file = io.StringIO()
     console = Console(file=file, width=PLAIN_WIDTH, color_system=None, force_terminal=False)
-    console.print(screen.draw(status))
+    console.print(screen.draw(status, PLAIN_WIDTH))
     yield from (line.rstrip() for line in file.getvalue().splitlines())
 
 
@@ -196,8 +205,9 @@ def watch(ask: Callable[[], Status], sort: str, interval: float) -> Status:
                 screen.follow(status, time.monotonic())
                 until = time.monotonic() + interval
                 while time.monotonic() < until:
-                    help = Text(f"{_HELP}; now by {screen.sort}", style="dim")
-                    live.update(Group(screen.draw(status, console.height), help), refresh=True)
+                    help = _line(f"now by {screen.sort}; {_HELP}", "dim")
+                    drawn = screen.draw(status, console.width, console.height)
+                    live.update(Group(drawn, help), refresh=True)
                     key = _key(keyboard, until - time.monotonic())
                     if key in ("q", "\x04"):
                         return status

@@ -15,9 +15,9 @@ from spawner.status import Status
 from .test_ctl import pool_status, status_of
 
 
-def drawn(screen: top.Screen, status: Status, rows: int = 100) -> str:
+def drawn(screen: top.Screen, status: Status, rows: int = 100, columns: int = 120) -> str:
     file = io.StringIO()
-    Console(file=file, width=120, color_system=None).print(screen.draw(status, rows))
+    Console(file=file, width=columns, color_system=None).print(screen.draw(status, columns, rows))
     return file.getvalue()
 
 
@@ -56,6 +56,20 @@ def test_sparklines_and_bars() -> None:
 def test_orders(sort: str, first: str) -> None:
     table = drawn(top.Screen(sort), status_of(pool_status())).partition("SLOT")[2]
     assert table.splitlines()[1].split()[2] == first
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120, 200])
+def test_a_long_request_leaves_the_other_columns_alone(columns: int) -> None:
+    status = status_of(pool_status())
+    request = status["pools"][0]["workers"][0]["request"]
+    assert request is not None
+    request["uri"] = "/x" * 120
+    lines = drawn(top.Screen(), status, columns=columns).splitlines()
+    assert max(map(len, lines)) <= columns
+    (head,) = [line.split() for line in lines if "SLOT" in line]
+    row = next(line.split() for line in lines if "/x/x" in line)
+    assert ("PID" in head, "AGE" in head) == (columns >= 70, columns >= 90)
+    assert row[0] == "1" and "busy" in row and not any("…" in cell for cell in row[:-1])
 
 
 def test_what_has_no_room_is_counted() -> None:
