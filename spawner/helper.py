@@ -29,6 +29,8 @@ log = logging.getLogger("trac-spawn")
 BACKLOG = 64
 #: At the end of the master, for an answer that has begun (seconds).
 LEAVING_TIME = 1.0
+#: A signal such as SIGSTOP may keep it from running for so long (seconds) before another takes its place.
+STOPPED_TIME = 5.0
 
 
 class Helper:
@@ -47,6 +49,8 @@ class Helper:
         self._retired = False
         self._channel: Optional[Channel] = None
         self._pid: Optional[int] = None
+        #: Since when a signal keeps it from running (monotonic clock); None while it runs.
+        self._stopped: Optional[float] = None
         self._former: set[int] = set()
         self._born = 0.0
         self._backoff = Backoff()
@@ -135,10 +139,18 @@ class Helper:
             return True
         if pid != self._pid:
             return False
-        self._pid = None
+        self._pid = self._stopped = None
         self._hang_up()
         self._failed(f"died: {describe_status(status)}")
         return True
+
+    def child_stopped(self, pid: int, stopped: bool) -> None:
+        """A child has been stopped by a signal, or goes on."""
+        if pid == self._pid:
+            self._stopped = time.monotonic() if stopped else None
+            log.info("the status process %s", "is stopped by a signal" if stopped else "goes on")
+        elif stopped and pid in self._former:
+            send_signal(pid, signal.SIGKILL)
 
     def _failed(self, how: str) -> None:
         delay = self._backoff.failed(time.monotonic(), self._born)
@@ -146,14 +158,20 @@ class Helper:
 
     def next_deadline(self) -> float:
         """When check_clock() is due, on the monotonic clock; infinity when nothing is."""
-        if self._pid is not None or not self.wanted:
+        if self._pid is not None:
+            return float("inf") if self._stopped is None else self._stopped + STOPPED_TIME
+        if not self.wanted:
             return float("inf")
         now = time.monotonic()
         return now + self._backoff.remaining(now)
 
     def check_clock(self) -> None:
-        if self._pid is None and self.wanted and not self._backoff.remaining(time.monotonic()):
+        now = time.monotonic()
+        if self._pid is None and self.wanted and not self._backoff.remaining(now):
             self.start()
+        elif self._pid is not None and self._stopped is not None and now >= self._stopped + STOPPED_TIME:
+            self._stopped = None
+            send_signal(self._pid, signal.SIGKILL)
 
     def retire(self) -> None:
         """Leave the sockets to the process of a new master: of two, each would show half of all."""
@@ -191,8 +209,8 @@ class Helper:
         self._hang_up()
         if self._pid is not None:
             self._former.add(self._pid)
-            send_signal(self._pid, signal.SIGTERM)
-            self._pid = None
+            send_signal(self._pid, signal.SIGTERM if self._stopped is None else signal.SIGKILL)
+            self._pid = self._stopped = None
 
     def _hang_up(self) -> None:
         if self._channel is not None:

@@ -254,6 +254,7 @@ class Master:
     def _reap(self) -> None:
         for pid, status in children.reap(os.WUNTRACED | os.WCONTINUED):
             if os.WIFSTOPPED(status) or os.WIFCONTINUED(status):
+                self.helper.child_stopped(pid, os.WIFSTOPPED(status))
                 for pool in self._all_pools():
                     pool.child_stopped(pid, os.WIFSTOPPED(status))
             elif self.upgrading is not None and self.upgrading.child_ended(pid, status):

@@ -113,6 +113,22 @@ def test_the_status_process_is_replaced_and_leaves_with_the_master(spawn: Spawne
     assert not Path(where).exists()
 
 
+def test_a_status_process_that_is_stopped_is_replaced(spawn: Spawner, tmp_path: Path) -> None:
+    options, where = apart(tmp_path)
+    pool = spawn("-n", 1, *APP, *options)
+    (first,) = status_processes(pool)
+    os.kill(first, signal.SIGSTOP)
+    assert json.loads(get(where, "/status?json"))["pool"] == "trac"
+    assert status_processes(pool) != [first]
+    # Nor does one keep a reload from its end.
+    (second,) = status_processes(pool)
+    os.kill(second, signal.SIGSTOP)
+    pool.signal(signal.SIGHUP)
+    pool.wait_for_line("reloaded: generation 2")
+    assert json.loads(get(where, "/status?json"))["pool"] == "trac"
+    assert status_processes(pool) != [second]
+
+
 def test_the_status_process_follows_a_reload(spawn: Spawner, tmp_path: Path) -> None:
     options, where = apart(tmp_path)
     pool = spawn("-n", 1, *APP, *options)
