@@ -7,7 +7,7 @@ import logging
 import os
 from typing import Optional
 
-from spawner import activation, logs, privileges, signals, systemd
+from spawner import activation, logs, merging, privileges, signals, systemd
 from spawner.configuration import Configuration
 from spawner.daemon import daemonize
 from spawner.master import Master, Origin
@@ -50,6 +50,8 @@ def _run(configuration: Configuration, origin: Origin) -> int:
     logs.configure(settings)
     for pool in configuration.pools:
         _warn_of_root(pool)
+    if any(pool.ksm for pool in configuration.pools):
+        merging.warn()
     privileges.set_rlimits(settings.rlimit_files, settings.rlimit_core)
     # From here on there is something to leave behind: a signal waits until the master watches.
     signals.block()

@@ -235,6 +235,10 @@ class Settings:
         help="How often a worker may exempt what its requests have left in memory from garbage "
         "collection; 0 for never.",
     )  # fmt: skip
+    ksm: bool = _switch(
+        WORKERS,
+        help="Let the kernel share pages again that have become equal, where its KSM runs.",
+    )  # fmt: skip
     template: bool = _switch(
         WORKERS, on=True,
         help="Let each worker load the application by itself, instead of loading it once in a "

@@ -12,7 +12,7 @@ from typing import Mapping, NoReturn, Optional
 
 from setproctitle import setproctitle
 
-from spawner import forksafety
+from spawner import forksafety, merging
 from spawner.children import fork_child
 from spawner.daemon import detach_output
 from spawner.workplace import Workplace
@@ -97,6 +97,8 @@ def _load(
     workplace.drop_privileges()
     _find_what_is_new()
     _die_with_master(workplace)
+    if workplace.settings.ksm:
+        merging.begin()
     application = workplace.load()
     _look_at_plugins(channel, broken)
     return application

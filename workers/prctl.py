@@ -10,6 +10,8 @@ PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
+PR_SET_MEMORY_MERGE = 67
+PR_GET_MEMORY_MERGE = 68
 
 
 def no_new_privileges() -> None:
@@ -40,12 +42,27 @@ def allow_core_dumps() -> None:
     _prctl(PR_SET_DUMPABLE, 1)
 
 
+def merge_equal_pages() -> None:
+    """Let the kernel's KSM share the pages of this process, and of the children to come, that equal
+    others; since Linux 6.4. Raises OSError."""
+    _prctl(PR_SET_MEMORY_MERGE, 1)
+
+
+def can_merge_pages() -> bool:
+    """Whether the kernel knows merge_equal_pages()."""
+    try:
+        _prctl(PR_GET_MEMORY_MERGE, 0)
+    except OSError:
+        return False
+    return True
+
+
 def _prctl(option: int, value: int) -> None:
     # CDLL(None) is the libc that this process has; loading it anew for every call costs nothing.
     libc = ctypes.CDLL(None, use_errno=True)
     # prctl() is variadic and reads longs: a plain int would leave the upper half undefined, and
     # PR_SET_NO_NEW_PRIVS demands that the unused arguments are zero.
     arguments = [ctypes.c_ulong(number) for number in (value, 0, 0, 0)]
-    if libc.prctl(ctypes.c_int(option), *arguments) != 0:
+    if libc.prctl(ctypes.c_int(option), *arguments) < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import sqlite3
 from dataclasses import dataclass
@@ -12,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from workers import prctl
 from workers.fastcgi import client
 
 from . import tracenv
 from .clients import params
 from .pools import Pool, Spawner
+from .visits import APP
 
 #: A page that shows what Trac takes for its own address when it writes mails.
 ADDRESS = """
@@ -205,3 +208,14 @@ def test_modules_that_the_user_may_not_read(unprivileged: Unprivileged, tmp_path
     line = refused(unprivileged("--app", "website:application", env=paths), os.EX_NOPERM)
     closed.chmod(0o700)
     assert f"the user {unprivileged.user} may not read {closed}" in line
+
+
+@pytest.mark.parametrize("mode", [[], ["--no-template"]])
+def test_pages_may_be_merged_where_the_kernel_can(spawn: Spawner, mode: list[str]) -> None:
+    pool = spawn("-n", 1, *APP, "--ksm", *mode)
+    if prctl.can_merge_pages():
+        (worker,) = pool.workers()
+        flags = re.findall("^VmFlags: (.*)", Path(f"/proc/{worker.pid}/smaps").read_text(), re.M)
+        assert any("mg" in of_mapping.split() for of_mapping in flags)
+    else:
+        assert "--ksm: no memory is saved: this kernel cannot" in pool.log
