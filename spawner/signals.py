@@ -21,6 +21,8 @@ EVENTS = {
     signal.SIGWINCH: Event.PAUSE,
     signal.SIGUSR2: Event.UPGRADE,
 }
+#: All that a master has handlers for.
+HANDLED = frozenset({*EVENTS, signal.SIGCHLD})
 
 
 def block() -> None:
@@ -43,7 +45,7 @@ class Signals:
             end.setblocking(False)
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._read)
-        for number in (*EVENTS, signal.SIGCHLD):
+        for number in HANDLED:
             signal.signal(number, _let_the_loop_handle_it)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, EVENTS)
 
