@@ -4,6 +4,7 @@ reads it, and what was written outlives the process and reloads."""
 from __future__ import annotations
 
 import mmap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workers.snapshot import BOUNDS, BoardSnapshot
@@ -59,6 +60,22 @@ class History:
                 requests, memory, busy, workers, queue, *durations = map(int, values)
                 found.append(Point(at, requests, memory, busy, workers, queue, tuple(durations)))
         return sorted(found, key=lambda point: point.at)
+
+    def rows(self, now: float) -> list[list[int]]:
+        """All of it, for the History of another master to go on from."""
+        return [
+            [int(one.at), one.requests, one.memory, one.busy, one.workers, one.queue, *one.durations]
+            for one in self.points(now)
+        ]
+
+    def take(self, rows: Sequence[Sequence[int]]) -> None:
+        """What rows() has told; that of a version with other figures is left out. Raises TypeError or
+        ValueError for what is none."""
+        for row in rows:
+            if len(row) == _ROW:
+                place = self._place(row[0])
+                for offset, value in enumerate(row):
+                    self._words[place + offset] = value
 
     @staticmethod
     def _place(now: float) -> int:

@@ -77,6 +77,8 @@ class Predecessor:
                     # Whatever an older version leaves out, or tells otherwise, is only a count.
                     with contextlib.suppress(AttributeError, TypeError, ValueError):
                         totals.take(message.get("totals", {}), master.pools)
+                        if message.get("pool") in master.pools:
+                            master.pools[message["pool"]].workplace.history.take(message["history"])
                     return
                 selector.unregister(self.channel)
                 self.channel.close()

@@ -174,6 +174,10 @@ class Upgrade:
             self._concede()
             self._told = totals.tell(self._master.pools)
             self._channel.send({"command": "take over", "totals": totals.message(self._told, {})})
+            for name, pool in self._master.pools.items():
+                # Of very many pools not all may fit, and then those begin anew.
+                rows = pool.workplace.history.rows(time.time())
+                self._channel.send({"command": "remember", "pool": name, "history": rows})
         elif message["event"] == "done" and self._conceded and not self._ended:
             log.info("upgraded: process %d serves from now on", self.pid)
             self._over = True

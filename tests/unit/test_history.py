@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from spawner import dashboard
@@ -45,6 +47,18 @@ def test_an_hour_is_kept() -> None:
     # Nothing was noted for a while: what is too old is not shown as if it were not.
     assert len(history.points(now + 1800)) == POINTS // 2
     assert history.points(now + 2 * 3600) == []
+
+
+def test_another_master_goes_on_from_it() -> None:
+    history, other = History(), History()
+    for number, requests in enumerate((1, 4)):
+        history.note(START + number * STEP, a_board(requests).snapshot(), number)
+    rows = json.loads(json.dumps(history.rows(START + STEP)))
+    other.take([*rows, [int(START) - STEP, 1, 2]])
+    assert other.points(START + STEP) == history.points(START + STEP)
+    assert not other.due(START + STEP) and other.due(START + 2 * STEP)
+    with pytest.raises(TypeError):
+        other.take([5])  # type: ignore[list-item]
 
 
 def test_what_happened_between_two_points() -> None:
