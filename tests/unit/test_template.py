@@ -10,12 +10,15 @@ from typing import cast
 import pytest
 
 from spawner import template
+from spawner.settings import Settings
 from spawner.workplace import Workplace
 from workers.channel import Channel
 
 
 class Place:
     """A workplace whose application says what could have been imported."""
+
+    settings = Settings()
 
     def drop_privileges(self) -> None:
         pass
