@@ -48,6 +48,8 @@ class Outgoing:
 
         Raises OSError when the peer is gone, or takes nothing for SEND_TIMEOUT.
         """
+        # To store more and more of an answer for a peer that is gone would serve nobody.
+        self.send_on()
         sent = 0
         if not self._memory:
             try:

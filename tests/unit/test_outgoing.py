@@ -133,6 +133,24 @@ def test_a_reader_that_is_gone(ends: Ends) -> None:
         ends.outgoing.send_on()
 
 
+def test_a_reader_that_goes_while_something_waits(ends: Ends) -> None:
+    ends.outgoing.put([LARGE])
+    assert ends.outgoing.pending
+    ends.theirs.close()
+    with pytest.raises(OSError):
+        ends.outgoing.put([b"more"])
+
+
+def test_a_reader_that_goes_on_is_sent_more_at_once(ends: Ends) -> None:
+    ends.outgoing.put([LARGE])
+    ends.take()
+    before = len(ends.received)
+    ends.outgoing.put([b"more"])
+    ends.take()
+    assert len(ends.received) > before
+    assert ends.take_all() == LARGE + b"more"
+
+
 def test_closing_gives_the_file_back(ends: Ends) -> None:
     files = open_files()
     ends.outgoing.put([LARGE])
