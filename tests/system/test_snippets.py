@@ -32,6 +32,7 @@ from .scenarios import (
     visit,
     wiki_page,
 )
+from .visits import APP, METRICS, page_of
 from .webservers import WebServers
 
 #: Whoever sits behind a socket of the pool.
@@ -170,6 +171,14 @@ def test_the_whole_host(spawn: Spawner, printed: Printed, own_env: Path, htpassw
     for kind in WITH_POOL:
         site = Site.at(printed(kind, "--mount", "/", "--login", htpasswd, pool=pool), "")
         visit(site, (start_page, wiki_page, static_file, redirect, ticket, login, awkward_urls))
+
+
+def test_nginx_says_since_when_a_request_waits(spawn: Spawner, printed: Printed) -> None:
+    pool = spawn("-n", 1, *APP, *METRICS, *SHARED)
+    answer = printed("nginx", "--mount", "/", pool=pool).browser("").get("/echo")
+    assert answer.status == 200, answer
+    told = 'trac_spawn_request_queue_seconds_count{pool="trac"} 1'
+    wait_until(lambda: told in page_of(pool).get("/metrics").text, what="the wait of one request")
 
 
 @pytest.mark.parametrize(
