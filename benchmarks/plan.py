@@ -36,6 +36,10 @@ class Plan:
     cold: int = 30
     #: Mixed pages for each worker before the memory is looked at.
     visits: int = 200
+    #: And once more with --ksm, while the kernel merges pages.
+    merging: bool = True
+    #: Mixed pages after which a worker's own memory is taken apart.
+    marks: tuple[int, ...] = (1, 10, 50, 200)
     #: Numbers of workers with which memory and throughput of every peer are measured.
     sizes: tuple[int, ...] = (1, 2, 8)
     #: Numbers of workers with which trac-spawn's own cost is measured.
@@ -62,6 +66,8 @@ class Plan:
             settle=0.0,
             cold=2,
             visits=5,
+            merging=False,
+            marks=(1, 5),
             sizes=(2,),
             pool_sizes=(2,),
             made=(WIKI,),

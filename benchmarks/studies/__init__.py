@@ -19,6 +19,7 @@ from benchmarks.studies import (
     recycling,
     respawn,
     scaling,
+    sharing,
     size,
 )
 
@@ -35,6 +36,7 @@ STUDIES: dict[str, Callable[[Bench], Outcome]] = {
     "observing": observing.study,
     "size": size.study,
     "memory": memory.study,
+    "sharing": sharing.study,
     "scaling": scaling.study,
     "endurance": endurance.study,
 }

@@ -73,7 +73,7 @@ def test_peers_are_compared(supervisor: Supervisor, tmp_path: Path) -> None:
 
 def test_our_own_costs_are_measured(supervisor: Supervisor, tmp_path: Path) -> None:
     studies = ("large", "scaling", "floor", "recycling", "keeping", "observing", "size", "endurance")
-    measured = carry_out(supervisor, tmp_path, *studies)
+    measured = carry_out(supervisor, tmp_path, *studies, "sharing")
     assert measured["large"]["trac-spawn"]["/wiki/WikiStart"]["requests_per_second"] > 0
     assert measured["scaling"]["2"]["trac-spawn"]["/wiki/WikiStart"]["requests_per_second"] > 0
     assert measured["floor"]["in_process_cpu_ms"]["/wiki/WikiStart"][0] > 0
@@ -84,6 +84,7 @@ def test_our_own_costs_are_measured(supervisor: Supervisor, tmp_path: Path) -> N
     assert size["start_ms"] > 0
     assert size["death_cpu_ms"] > 0
     assert [requests for requests, _ in measured["endurance"]] == [20, 40]
+    assert measured["sharing"]["5"]["all"] > measured["sharing"]["5"]["other reference counts"] > 0
 
 
 def test_a_small_answer_is_taken_apart(supervisor: Supervisor, tmp_path: Path) -> None:
