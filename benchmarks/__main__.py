@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,6 +24,11 @@ from benchmarks.results import Results
 from benchmarks.studies import STUDIES
 
 OUTPUT = Path(__file__).with_name("output")
+
+
+def _if_there(name: str) -> list[str]:
+    """What Trac uses, but can do without."""
+    return [name] if find_spec(name.lower()) else []
 
 
 def _at_least_one(text: str) -> int:
@@ -86,7 +92,7 @@ def measure(chosen: Plan, command: str, say: Say) -> Iterator[Results]:
         date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
         command=command,
         machine=machine.describe(),
-        versions={name: version(name) for name in ("trac-spawn", "Trac")},
+        versions={name: version(name) for name in ("trac-spawn", "Trac", *_if_there("Babel"))},
         plan=chosen,
     )
     results.versions.update(machine.program_versions())

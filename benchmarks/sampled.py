@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Optional
@@ -58,8 +59,10 @@ PARTS = {
 class Samples:
     """Takes one whenever so much processor time has been used."""
 
-    def __init__(self) -> None:
+    def __init__(self, part_of: Callable[[str], Optional[str]]) -> None:
+        """``part_of``: what a file belongs to, None for what its caller does."""
         self.parts: Counter[str] = Counter()
+        self._part_of = part_of
 
     def begin(self) -> None:
         signal.signal(signal.SIGPROF, self._take)
@@ -69,12 +72,17 @@ class Samples:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
     def _take(self, number: int, frame: Optional[FrameType]) -> None:
+        part = None
         while frame is not None:
-            part = PARTS.get("/".join(Path(frame.f_code.co_filename).parts[-2:]))
+            part = self._part_of(frame.f_code.co_filename)
             if part is not None:
                 break
             frame = frame.f_back
         self.parts[part or OTHER] += 1
+
+
+def _part_of(file: str) -> Optional[str]:
+    return PARTS.get("/".join(Path(file).parts[-2:]))
 
 
 def main(path: str) -> None:
@@ -86,7 +94,7 @@ def main(path: str) -> None:
     slot.occupy(os.getpid(), 1, time.time_ns())
     application = Application(hello.application)
     worker = Worker(application, [listener], WorkerConfig(), slot=slot, name="sampled", handoff=Handoff())
-    samples = Samples()
+    samples = Samples(_part_of)
     gc.collect()
     gc.freeze()  # as the template does
     begun = time.process_time()

@@ -1,10 +1,13 @@
-"""Processor time of a page beside that of Trac itself, called in a process with a frozen heap."""
+"""Processor time of a page beside that of Trac itself, called in a process with a frozen heap, and in which
+parts of Trac that goes."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -21,12 +24,16 @@ def study(bench: Bench) -> Outcome:
     pages = bench.plan.made
     rounds = Rounds()
     bare: dict[str, list[float]] = {page.title: [] for page in pages}
+    parts: dict[str, Counter[str]] = {page.title: Counter() for page in pages}
     with bench.stage([OURS]) as stage:
         stage.say("beside Trac called in-process")
         stage.start(pages, bench.plan.workers)
         for _ in range(bench.plan.rounds):
             for page, peer in stage.turns(pages):
-                bare[page.title].append(_in_process(bench, page))
+                found = _in_process(bench, page)
+                bare[page.title].append(sum(one["ms"] for one in found) / len(found))
+                for one in found:
+                    parts[page.title].update(one["parts"])
                 rounds.measure_once(stage, page, peer, bench.plan.seconds)
     rows = [
         Row(
@@ -40,12 +47,26 @@ def study(bench: Bench) -> Outcome:
         for page in pages
     ]
     columns = {OURS.name: OURS.title, "bare": "dispatch_request in-process"}
-    raw: dict[str, Any] = {OURS.name: rounds.raw(), "in_process_cpu_ms": bare}
-    return Outcome([Table("Beside Trac alone", columns, rows, OURS.name)], raw, {}, rounds.failures())
+    raw: dict[str, Any] = {OURS.name: rounds.raw(), "in_process_cpu_ms": bare, "samples": parts}
+    tables = [Table("Beside Trac alone", columns, rows, OURS.name), _in_parts(pages, bare, parts)]
+    return Outcome(tables, raw, {}, rounds.failures())
 
 
-def _in_process(bench: Bench, page: Page) -> float:
-    """Milliseconds, with as many processes at a time as there are workers: who is alone on a
+def _in_parts(
+    pages: Sequence[Page], bare: Mapping[str, Sequence[float]], parts: Mapping[str, Counter[str]]
+) -> Table:
+    spent: dict[str, dict[str, float]] = {}
+    for page in pages:
+        for part, number in parts[page.title].items():
+            share = number / sum(parts[page.title].values())
+            spent.setdefault(part, {})[page.title] = share * median(bare[page.title])
+    largest = sorted(spent, key=lambda part: sum(spent[part].values()), reverse=True)
+    rows = [Row(part, spent[part], min) for part in largest]
+    return Table("Trac alone in parts, CPU ms a request", {p.title: p.short for p in pages}, rows)
+
+
+def _in_process(bench: Bench, page: Page) -> list[dict[str, Any]]:
+    """What each has printed, with as many processes at a time as there are workers: who is alone on a
     processor is faster."""
     command = [
         sys.executable, "-m", "benchmarks.inprocess",
@@ -58,4 +79,4 @@ def _in_process(bench: Bench, page: Page) -> float:
     said = [process.communicate()[0] for process in running]
     if any(process.returncode for process in running):
         raise BenchmarkError("Trac cannot be called in-process: its words are above")
-    return sum(float(json.loads(words)) for words in said) / len(said)
+    return [json.loads(words) for words in said]
