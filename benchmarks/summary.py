@@ -16,6 +16,7 @@ from benchmarks import report
 from benchmarks.figures import Best, Figure, Row, Table
 from benchmarks.pages import ALL, MADE, WIKI, Page
 from benchmarks.peers import OURS, PEERS
+from benchmarks.studies.memory import WITH_KSM
 
 Studies = dict[str, Any]
 
@@ -31,6 +32,9 @@ def of(files: Iterable[Path]) -> str:
 
 
 def _rows(studies: Studies) -> list[Row]:
+    memory = studies.get("memory", {})
+    usual = {name: sizes for name, sizes in memory.items() if not name.endswith(WITH_KSM)}
+    merged = {name[: -len(WITH_KSM)]: memory[name] for name in memory if name.endswith(WITH_KSM)}
     rate, wait, cpu = "requests_per_second", "p99_ms", "cpu_ms"
     return [
         *(_of_page(studies, "pages", page, rate, f"{page.short}, req/s", max) for page in ALL),
@@ -39,7 +43,8 @@ def _rows(studies: Studies) -> list[Row]:
         *(_of_page(studies, "large", page, rate, f"large: {page.short}, req/s", max) for page in MADE),
         *(_of_page(studies, "large", page, cpu, f"large: {page.short}, CPU ms", min) for page in MADE),
         _row("worker killed, ms", studies.get("respawn", {}), median, min),
-        _row("8 workers, MB", studies.get("memory", {}), _eight, min),
+        _row("8 workers, MB", usual, _eight, min),
+        _row("8 with --ksm, MB", merged, _eight, min),
     ]
 
 

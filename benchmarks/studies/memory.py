@@ -17,6 +17,8 @@ Found = dict[str, dict[int, Memory]]
 
 #: Those that let the kernel merge their pages when told to, with the same option.
 MERGING = (OURS.name, "uwsgi")
+#: After their names, in the raw figures.
+WITH_KSM = " --ksm"
 
 
 def study(bench: Bench) -> Outcome:
@@ -37,7 +39,7 @@ def study(bench: Bench) -> Outcome:
         columns = {name: headings[name] for name in merged}
         tables.append(Table(title, columns, _rows(merged, plan.sizes[-1:]), OURS.name))
     drawn = {peer.title: _points(found[peer.name]) for peer in peers}
-    raw = {**_raw(found), **{f"{name} --ksm": sizes for name, sizes in _raw(merged).items()}}
+    raw = {**_raw(found), **{name + WITH_KSM: sizes for name, sizes in _raw(merged).items()}}
     return Outcome(tables, raw, {"memory.svg": pictures.of_memory(drawn)}, failures)
 
 
