@@ -70,3 +70,12 @@ def test_an_option_comes_before_tracs_variable(
     """Trac itself would read the variable in each request."""
     pool = spawn("-n", 1, "--env-parent-dir", trac_parent, env={"TRAC_ENV": str(trac_env)})
     assert "Project One" in get(pool, "/")
+
+
+@pytest.mark.parametrize("by_trac", [True, False], ids=["trac", "worker"])
+def test_who_sends_static_files(spawn: Spawner, trac_env: Path, by_trac: bool) -> None:
+    pool = spawn("-n", 1, "--env", trac_env, *(["--no-static-files"] if by_trac else []))
+    answer = client.request(str(pool.socket), params("/chrome/common/css/trac.css"))
+    assert (answer.status, answer.header("Content-Type")) == (200, "text/css")
+    # Trac has a session for whoever asks for anything.
+    assert bool(answer.header("Set-Cookie")) == by_trac
