@@ -158,7 +158,7 @@ class Leak(TypedDict):
     """What the requests of one kind have left in memory, of those that were weighed."""
 
     pool: str
-    kind: str  # method and first part of the path
+    kind: str  # method, first part of the path and, of Trac, its handler
     weighed: int
     growth: int  # bytes, of all of them; below 0 where memory was given back
     per_request: float

@@ -19,7 +19,7 @@ import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence
 
-from workers import sealing
+from workers import handlers, sealing
 from workers.environ import make_environ
 from workers.environments import AllowedEnvironments
 from workers.errors import BootError
@@ -192,6 +192,7 @@ def load(spec: ApplicationSpec, ahead: bool = True) -> Application:
     if spec.app is not None:
         return Application(_load_callable(spec.app), rules=spec.rules())
     application = _load_trac(spec)
+    handlers.watch()
     if ahead:
         _remember_translations()
         application.warm_paths = _open_ahead(spec)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Optional
 
+from workers import handlers
 from workers.recycling import resident_memory
 from workers.text import escaped
 
@@ -40,6 +41,7 @@ class Footprint:
     def begin(self) -> None:
         self._requests += 1
         if self._requests > SETTLED and self._requests % ONE_IN == 0:
+            handlers.latest = ""
             self._before = self._resident()
 
     def end(self, params: Mapping[str, str]) -> None:
@@ -47,7 +49,7 @@ class Footprint:
             return
         after, before, self._before = self._resident(), self._before, None
         if after is not None:
-            kind = kind_of(params, self._depth)
+            kind = kind_of(params, self._depth, handlers.latest)
             if kind not in self._weights and len(self._weights) >= KINDS:
                 kind = OTHER
             weight = self._weights.setdefault(kind, [0, 0])
@@ -72,8 +74,9 @@ class Footprint:
             return None  # there is no /proc behind --chroot
 
 
-def kind_of(params: Mapping[str, str], depth: int) -> str:
-    """Method and the beginning of the path, by which Trac finds who answers: GET /wiki."""
+def kind_of(params: Mapping[str, str], depth: int, handler: str = "") -> str:
+    """Method, the beginning of the path and, where that is known, who has answered:
+    GET /wiki (WikiModule)."""
     parts = params.get("PATH_INFO", "").strip("/").split("/")
     text = f"{params.get('REQUEST_METHOD', '')} /{'/'.join(parts[:depth])}"[:KIND_LENGTH]
-    return escaped(text)[:KIND_LENGTH]
+    return escaped(text)[:KIND_LENGTH] + (f" ({handler[:KIND_LENGTH]})" if handler else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from .control import ask
@@ -30,3 +31,17 @@ def test_the_kind_that_grows_is_first(spawn: Spawner) -> None:
     found = wait_until(both_weighed, what="both kinds to be weighed")
     assert next(iter(found)) == "GET /grow"
     assert found["GET /grow"]["per_request"] > 500_000 > found["GET /echo"]["per_request"]
+
+
+def test_trac_says_who_has_answered(spawn: Spawner, trac_env: Path) -> None:
+    pool = spawn("-n", 1, "--env", trac_env)
+
+    def weighed() -> dict[str, Any]:
+        for _ in range(20):
+            get(pool, "/about")
+            get(pool, "/")
+        return leaks(pool) if len(leaks(pool)) > 1 else {}
+
+    assert set(wait_until(weighed, what="both kinds to be weighed")) == {
+        "GET /about (AboutModule)", "GET / (WikiModule)",
+    }  # fmt: skip

@@ -9,6 +9,7 @@ import pytest
 from spawner import report
 from spawner.leaks import KINDS as POOL_KINDS
 from spawner.leaks import Leaks
+from workers import handlers
 from workers.footprint import KINDS, ONE_IN, OTHER, SETTLED, Footprint, kind_of
 
 
@@ -82,6 +83,17 @@ def test_without_proc() -> None:
 )  # fmt: skip
 def test_kinds(path: str, depth: int, kind: str) -> None:
     assert kind_of(params(path), depth) == kind
+
+
+def test_a_kind_with_its_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    footprint = Footprint(1, lambda pid: 1)
+    monkeypatch.setattr(handlers, "latest", "Before")
+    for number in range(SETTLED + 2 * ONE_IN):
+        footprint.begin()
+        if number > SETTLED + ONE_IN:
+            handlers.latest = "WikiModule"
+        footprint.end(params("/wiki/Start"))
+    assert set(footprint.news()) == {"GET /wiki", "GET /wiki (WikiModule)"}
 
 
 @pytest.mark.parametrize("weight", [None, 1, [1], [0, 1], ["1", 2], [1.5, 2], {}, [1, 2, 3]])
