@@ -49,4 +49,10 @@ class CompiledTemplates(BytecodeCache):
             except Exception:  # of a plugin's template; the visitors of the page will see it fail
                 log.warning("the page template %s cannot be compiled", name, exc_info=True)
             else:
-                chrome.jenv.bytecode_cache = self
+                self._attend(chrome.jenv)
+
+    def _attend(self, jenv: Any) -> None:
+        jenv.bytecode_cache = self
+        # The search for what is constant takes a fifth of the time. In Trac's 83 templates it finds a
+        # dozen places, each of which costs a request less than a microsecond more.
+        jenv.optimized = False

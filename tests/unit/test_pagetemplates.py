@@ -75,3 +75,10 @@ def test_this_trac_has_all_of_them(environments: list[Any]) -> None:
     templates = CompiledTemplates()
     templates.serve(environments[0])
     assert set(NAMES) <= set(Chrome(environments[0]).jenv.list_templates())
+
+
+def test_constants_are_worked_out_at_run_time(environments: list[Any]) -> None:
+    CompiledTemplates().serve(environments[0])
+    jenv = Chrome(environments[0]).jenv
+    assert not jenv.optimized
+    assert jenv.from_string("${1 + 1}${'<br>'|safe}${'<'|e}").render() == "2<br>&lt;"
