@@ -42,6 +42,8 @@ _FCGI_LISTENSOCK_FILENO = 0
 _BLOCK = 65_536
 #: As trac-spawn's --max-body: above any attachment, yet one visitor cannot fill the disk.
 _MAX_BODY = 1 << 30
+#: As in trac-spawn's settings.
+_YES, _NO = ("1", "yes", "true", "on"), ("0", "no", "false", "off")
 #: Not "-m spawner", which first looks for modules in the directory that the web server runs us in.
 _POOL = "import sys; sys.path[:] = filter(None, sys.path); from spawner.cli import main; main()"
 
@@ -165,6 +167,7 @@ def _spec() -> ApplicationSpec:
         template_vars=given("TRAC_TEMPLATE_VARS"),
         script_name=_script_name(),
         trust_remote_user=_trust_remote_user(),
+        static_files=not _no_static_files(),
     )
     if (spec.env is None) == (spec.env_parent_dir is None):
         which = "neither" if spec.env is None else "both"
@@ -191,6 +194,13 @@ def _trust_remote_user() -> str:
             f"TRAC_SPAWN_TRUST_REMOTE_USER: {text!r} is not one of {', '.join(TRUST)}", os.EX_USAGE
         )
     return text
+
+
+def _no_static_files() -> bool:
+    text = os.environ.get("TRAC_SPAWN_NO_STATIC_FILES", "").strip().lower()
+    if text not in ("", *_YES, *_NO):
+        raise BootError(f"TRAC_SPAWN_NO_STATIC_FILES: {text!r} is neither yes nor no", os.EX_USAGE)
+    return text in _YES
 
 
 def _peers(listener: socket.socket) -> PeerRules:

@@ -122,6 +122,12 @@ def test_one_process_serves_by_itself(start: Starter, own_env: Path) -> None:
     assert program.stop() == 0
 
 
+def test_trac_itself_may_send_static_files(start: Starter, trac_env: Path) -> None:
+    start({"TRAC_ENV": str(trac_env), "TRAC_SPAWN_NO_STATIC_FILES": "yes"})
+    answer = get(start.path, "/chrome/common/css/trac.css")
+    assert answer.status == 200 and answer.header("Set-Cookie")
+
+
 def test_lighttpds_own_setting_means_one_process(start: Starter, trac_env: Path) -> None:
     """lighttpd gives PHP_FCGI_CHILDREN=1 to whatever it starts."""
     program = start({"TRAC_ENV": str(trac_env), "PHP_FCGI_CHILDREN": "1"})
@@ -433,6 +439,11 @@ def test_an_environment_that_needs_an_upgrade(start: Starter, own_env: Path, chi
     database.close()
     program = start({"TRAC_ENV": str(own_env), "TRAC_FCGI_CHILDREN": children})
     check_refusal(program, os.EX_CONFIG, f'Run: trac-admin "{own_env}" upgrade')
+
+
+def test_neither_yes_nor_no(start: Starter, trac_env: Path) -> None:
+    program = start({"TRAC_ENV": str(trac_env), "TRAC_SPAWN_NO_STATIC_FILES": "maybe"})
+    check_refusal(program, os.EX_USAGE, "TRAC_SPAWN_NO_STATIC_FILES", "maybe")
 
 
 @pytest.mark.parametrize("text", ["two", "-1", "9999"])
