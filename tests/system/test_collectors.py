@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
+import importlib
 import json
 import re
+import sys
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from .pools import Spawner, base_environment
@@ -87,6 +92,32 @@ def test_collectd_reads_json_and_xml(
     # The other worker answers the status.
     wait_until(lambda: value("curl_json-json/gauge-active processes") == 2, what="active processes")
     assert with_one_more.status() == 200
+
+
+def test_new_relics_plugin_reads_json(
+    spawn: Spawner, webservers: WebServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes a number that comes as text for 0."""
+    # Two names of Python 2's time; what it does with a status is as it comes.
+    monkeypatch.setitem(sys.modules, "urlparse", urllib.parse)
+    monkeypatch.setattr(builtins, "basestring", str, raising=False)
+    php_fpm = importlib.import_module("newrelic_plugin_agent.plugins.php_fpm")
+    pool = spawn("-n", 2, *APP, "--status-path", "/status")
+    server = webservers.nginx(LOCATION.format(socket=pool.socket))
+    address = urllib.parse.urlsplit(server.url)
+    where = {"host": address.hostname, "port": address.port, "path": "/status", "query": "json"}
+    plugin = php_fpm.FPM({"name": "trac", **where}, 60)
+    plugin.poll()
+    for _ in range(5):
+        get(pool, "/echo")
+    plugin.poll()
+    metrics = plugin.values()["metrics"]
+    found = {name.partition("[")[0].removeprefix("Component/"): figures for name, figures in metrics.items()}
+    assert found["Connections/Accepted"]["total"] == 6  # one is the plugin's own
+    assert found["Processes/Active"]["total"] == 1
+    assert found["Processes/Idle"]["total"] == 1
+    assert found["Socket Queue"]["total"] > 0
+    assert found["Process Limit Reached"]["total"] == found["Slow Requests"]["total"] == 0
 
 
 def test_prometheus_reads_openmetrics(spawn: Spawner, webservers: WebServers) -> None:
