@@ -44,16 +44,29 @@ def _fill_gaps() -> None:
     try:
         libc.malloc_trim(0)
     except AttributeError:
-        return  # not glibc, whose heap has one end and whose large blocks lie above it
-    libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
+        return  # not glibc, whose heap has one end
+    libc.malloc.restype = ctypes.c_void_p
     libc.malloc.argtypes = [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
-    libc.sbrk.argtypes = [ctypes.c_ssize_t]
-    end = libc.sbrk(0)
+    heap = _heap()
     for size in _sizes():
-        while (block := libc.malloc(size)) is not None and block < end:
+        while (block := libc.malloc(size)) in heap:
             pass
+        # Beyond the end that the heap had, or in the memory of another allocator.
         libc.free(block)
+
+
+def _heap() -> range:
+    """The addresses of the heap; none where they cannot be known."""
+    try:
+        with open("/proc/self/maps") as maps:
+            for line in maps:
+                if line.endswith("[heap]\n"):
+                    start, end = line.split(maxsplit=1)[0].split("-")
+                    return range(int(start, 16), int(end, 16))
+    except OSError:
+        pass  # there is no /proc behind --chroot
+    return range(0)
 
 
 def _sizes() -> Iterator[int]:
