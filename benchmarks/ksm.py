@@ -13,9 +13,10 @@ from workers import prctl
 
 PLACE = Path("/sys/kernel/mm/ksm")
 #: The kernel's own 100 pages each time need a minute to see what 8 workers have.
-SETTINGS = {"pages_to_scan": "2000", "sleep_millisecs": "20", "run": "1"}
-#: A page is merged once two looks at it in a row have seen the same.
-SCANS = 4
+SETTINGS = {"pages_to_scan": "5000", "sleep_millisecs": "20", "run": "1"}
+#: A page is merged once two looks at it in a row have seen the same; one that was not merged is left out of
+#: up to 8 rounds that follow.
+SCANS = 12
 #: Seconds for them.
 PATIENCE = 120.0
 
