@@ -60,13 +60,12 @@ def _heap() -> range:
     """The addresses of the heap; none where they cannot be known."""
     try:
         with open("/proc/self/maps") as maps:
-            for line in maps:
-                if line.endswith("[heap]\n"):
-                    start, end = line.split(maxsplit=1)[0].split("-")
-                    return range(int(start, 16), int(end, 16))
+            # After a fork it goes on in a mapping of its own.
+            parts = [line.split(maxsplit=1)[0] for line in maps if line.endswith("[heap]\n")]
     except OSError:
-        pass  # there is no /proc behind --chroot
-    return range(0)
+        return range(0)  # there is no /proc behind --chroot
+    ends = [int(end, 16) for part in parts for end in part.split("-")]
+    return range(min(ends), max(ends)) if ends else range(0)
 
 
 def _sizes() -> Iterator[int]:
