@@ -5,13 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from workers.sealing import _sizes
 
 # In a process of its own: a heap is filled for good.
 SEALED = """\
-import gc
+import gc, os, sys
 from workers import sealing
 
+# After a fork the heap goes on in a mapping of its own.
+if "forked" in sys.argv and os.fork():
+    sys.exit(os.wait()[1])
 blocks = [bytes(600) for _ in range(2000)]
 highest = max(map(id, blocks))
 del blocks[::2]
@@ -21,8 +26,10 @@ print(gc.get_freeze_count() > 1000, min(map(id, fresh)) > highest)
 """
 
 
-def test_after_sealing_nothing_is_put_among_what_was_there() -> None:
-    done = subprocess.run([sys.executable, "-c", SEALED], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("where", ["first", "forked"])
+def test_after_sealing_nothing_is_put_among_what_was_there(where: str) -> None:
+    command = [sys.executable, "-c", SEALED, where]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True"]
 
 
