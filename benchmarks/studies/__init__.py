@@ -21,6 +21,7 @@ from benchmarks.studies import (
     scaling,
     sharing,
     size,
+    starting,
 )
 
 #: In the order in which they are carried out and reported.
@@ -29,6 +30,7 @@ STUDIES: dict[str, Callable[[Bench], Outcome]] = {
     "large": large.study,
     "respawn": respawn.study,
     "ondemand": ondemand.study,
+    "starting": starting.study,
     "floor": floor.study,
     "path": path.study,
     "recycling": recycling.study,

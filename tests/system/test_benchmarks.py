@@ -88,6 +88,13 @@ def test_our_own_costs_are_measured(supervisor: Supervisor, tmp_path: Path) -> N
     assert measured["sharing"]["5"]["all"] > measured["sharing"]["5"]["other reference counts"] > 0
 
 
+def test_starts_are_measured(supervisor: Supervisor, tmp_path: Path) -> None:
+    measured = carry_out(supervisor, tmp_path, "starting")["starting"]
+    for pairs in measured.values():
+        assert all(ours > 0 and bare > 0 for ours, bare in pairs)
+    assert len(measured) == 2
+
+
 def test_a_small_answer_is_taken_apart(supervisor: Supervisor, tmp_path: Path) -> None:
     path = carry_out(supervisor, tmp_path, "path")["path"]
     assert path["requests"] > 0
