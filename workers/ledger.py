@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import time
@@ -21,6 +22,8 @@ SIZE_AGAIN = 1.0
 SHARES_AGAIN = 10.0
 #: A wait above this (an hour) is a mistake in who says when it began, such as a wrong clock.
 LONGEST_WAIT = 3600 * 10**9
+#: Raised by a look at memory behind --chroot, where there is no /proc.
+_UNKNOWN = (OSError, ValueError, IndexError)
 
 
 class Ledger:
@@ -86,23 +89,24 @@ class Ledger:
         access_log.write(entry)
 
     def look_at_memory(self) -> None:
-        """For a worker that has nothing to do, lest one that never has is not measured."""
+        """For a worker that has nothing to do, lest what one that never has shares is not measured."""
         if self._size_at == 0.0:
             self._measure_memory()
 
+    def measure_size(self) -> None:
+        """How much this process has now, shared or not: quickly done."""
+        with contextlib.suppress(*_UNKNOWN):
+            self._resident = resident_memory(os.getpid())
+            self._slot.memory(self._resident, *self._shares)
+
     def _measure_memory(self) -> None:
-        """How much this process has now, as far as /proc says."""
         now = time.monotonic()
-        pid = os.getpid()
         self._size_at = (now + SIZE_AGAIN) * 1e9
-        try:
-            if now >= self._shares_at:
-                self._shares_at = now + SHARES_AGAIN
-                self._shares = shares_of_memory(pid)
-            self._resident = resident_memory(pid)
-        except (OSError, ValueError, IndexError):
-            return  # there is no /proc behind --chroot
-        self._slot.memory(self._resident, *self._shares)
+        if now >= self._shares_at:
+            self._shares_at = now + SHARES_AGAIN
+            with contextlib.suppress(*_UNKNOWN):
+                self._shares = shares_of_memory(os.getpid())
+        self.measure_size()
 
 
 def _usage() -> tuple[float, float]:

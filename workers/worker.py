@@ -128,6 +128,7 @@ class Worker:
         os.register_at_fork(after_in_child=self._shed)
         self._reception.open()
         self._entitle("idle")
+        self._ledger.measure_size()  # at once: should its first request be its last, it is told
         if self._channel is not None:
             self._channel.socket.setblocking(False)
             self._selector.watch(self._channel.fileno(), self._read_channel)

@@ -31,6 +31,14 @@ def test_memory_is_looked_at_now_and_then() -> None:
     assert found.resident > found.proportional >= found.private > 0
 
 
+def test_the_size_alone_is_known_at_once() -> None:
+    slot = Scoreboard(1).slot(1)
+    Ledger(slot, None, "trac", 1).measure_size()
+    found = slot.snapshot()
+    assert found.resident > 0
+    assert found.proportional == found.private == 0
+
+
 def test_memory_of_a_worker_without_requests_is_looked_at_once() -> None:
     slot = Scoreboard(1).slot(1)
     ledger = Ledger(slot, None, "trac", 1)
