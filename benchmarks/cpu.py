@@ -10,12 +10,13 @@ from benchmarks.processes import Program
 
 
 def seconds(program: Program) -> float:
-    """What all its processes have used so far, user and system, the web server's not included."""
+    """What all its processes have used so far, user and system, those that have ended among them; the web
+    server's not included."""
     total = 0.0
     for process in program.processes():
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            total += times.user + times.system
+            total += times.user + times.system + times.children_user + times.children_system
     return total
 
 
