@@ -7,7 +7,6 @@ many samples have found it in which part of the program.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -21,6 +20,7 @@ from types import FrameType
 from typing import Optional
 
 from benchmarks import hello
+from workers import sealing
 from workers.application import Application
 from workers.handoff import Handoff
 from workers.scoreboard import Scoreboard
@@ -95,8 +95,7 @@ def main(path: str) -> None:
     application = Application(hello.application)
     worker = Worker(application, [listener], WorkerConfig(), slot=slot, name="sampled", handoff=Handoff())
     samples = Samples(_part_of)
-    gc.collect()
-    gc.freeze()  # as the template does
+    sealing.freeze()  # as the template does
     begun = time.process_time()
     samples.begin()
     worker.run()

@@ -19,12 +19,12 @@ from spawner.commands import Commands
 from spawner.configuration import Configuration
 from spawner.control import Control, open_control
 from spawner.controlpath import default_control_path
+from spawner.countdown import Countdown
 from spawner.daemon import Launcher, PidFile
 from spawner.helper import Helper
 from spawner.inheritance import Inheritance
 from spawner.lifecycle import Action, Event, Lifecycle, State
 from spawner.listeners import Listener
-from spawner.losttime import LostTime
 from spawner.predecessor import Predecessor
 from spawner.reload import Outcome, Reload
 from spawner.sampler import Sampler
@@ -41,8 +41,6 @@ log = logging.getLogger("trac-spawn")
 
 #: select() and epoll_wait() count milliseconds in 32 bits; a day is well below that.
 LONGEST_WAIT = 86_400.0
-#: While the time-out of a stop runs (seconds): only who is late for something notices that time was lost.
-APPOINTMENT = 0.5
 
 
 @dataclass
@@ -68,11 +66,7 @@ class Master:
         self._lifecycle = Lifecycle()
         self._selector = selectors.DefaultSelector()
         self._signals = signals.Signals(self._selector, self._hear_signal)
-        #: When the state that the lifecycle is in ends of itself.
-        self._timeout = float("inf")
-        self._lost = LostTime()
-        #: What _patience() has waited for.
-        self._due = float("inf")
+        self._countdown = Countdown(lambda: self.happen(Event.TIMEOUT))
         self.pools: dict[str, Supervisor] = {}
         #: Pools that a reload has removed, until their last worker has left.
         self._removed: list[Supervisor] = []
@@ -223,33 +217,22 @@ class Master:
         """Seconds to the nearest deadline; None to wait for an event alone."""
         if self._lifecycle.state is State.STOPPED:
             return 0.0
-        deadlines = [one.next_deadline() for one in (*self._timed(), self.watchers)]
-        now = time.monotonic()
-        if self._timeout < float("inf"):
-            deadlines += [self._timeout, now + APPOINTMENT]
-        self._due = max(now, min(deadlines))
-        return None if self._due == float("inf") else min(self._due - now, LONGEST_WAIT)
+        deadline = min(one.next_deadline() for one in (*self._timed(), self.watchers))
+        if deadline == float("inf"):
+            return None
+        return min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
 
-    def _timed(self) -> list[Union[Supervisor, Control, systemd.Notifier, Sampler, Helper, Upgrade]]:
+    def _timed(
+        self,
+    ) -> list[Union[Supervisor, Control, systemd.Notifier, Sampler, Helper, Upgrade, Countdown]]:
         """Whoever has deadlines of its own."""
         others = [one for one in (self.control, self.upgrading) if one is not None]
-        return [*self._all_pools(), self.systemd, self._sampler, self.helper, *others]
+        return [*self._all_pools(), self.systemd, self._sampler, self.helper, *others, self._countdown]
 
     def _check_clock(self) -> None:
         for one in self._timed():
             one.check_clock()
         self._look_for_changes()
-        now = time.monotonic()
-        if self._timeout < float("inf"):
-            self._put_off(self._lost.noticed(self._due, now))
-        if now >= self._timeout:
-            self._timeout = float("inf")
-            self.happen(Event.TIMEOUT)
-
-    def _put_off(self, lost: float) -> None:
-        if lost:
-            log.warning("the stop may take %.1f s longer: for so long, the master could not run", lost)
-            self._timeout += lost
 
     def _reap(self) -> None:
         for pid, status in children.reap(os.WUNTRACED | os.WCONTINUED):
@@ -327,7 +310,7 @@ class Master:
         self._entitle()
         for pool in self._all_pools():
             pool.drain()
-        self._timeout = time.monotonic() + self.configuration.master.stop_timeout
+        self._countdown.start(self.configuration.master.stop_timeout)
         if not self._all_pools():  # a reload has stopped the last, and could start no other
             self.happen(Event.POOL_EMPTY)
 
@@ -348,7 +331,7 @@ class Master:
             log.warning("ending the workers that are left")
         for pool in self._all_pools():
             pool.terminate()
-        self._timeout = time.monotonic() + KILL_AFTER
+        self._countdown.start(KILL_AFTER)
 
     def kill(self) -> None:
         log.warning("killing the workers that are left")

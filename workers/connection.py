@@ -114,7 +114,8 @@ class Connection:
         self._lingered = 0
         self.accepted = time.monotonic() if waited is None else waited.accepted
         self.deadline = self.accepted + ceilings.receive_timeout if waited is None else waited.deadline
-        #: How long its first request has waited to be accepted (nanoseconds), as far as that is known.
+        #: How long its first request has waited to be accepted (nanoseconds), as far as that is known: of
+        #: Unix sockets the kernel keeps no time.
         self.queued: Optional[int] = None
         #: When it must be closed even while its answer is being sent.
         self.farewell = float("inf")

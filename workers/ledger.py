@@ -89,12 +89,13 @@ class Ledger:
         access_log.write(entry)
 
     def look_at_memory(self) -> None:
-        """For a worker that has nothing to do, lest what one that never has shares is not measured."""
+        """For a worker at rest: after a request, all of it is measured anyway; one that never gets any is
+        measured once."""
         if self._size_at == 0.0:
             self._measure_memory()
 
     def measure_size(self) -> None:
-        """How much this process has now, shared or not: quickly done."""
+        """How much this process has, without a look at what of it is shared. Cheap."""
         with contextlib.suppress(*_UNKNOWN):
             self._resident = resident_memory(os.getpid())
             self._slot.memory(self._resident, *self._shares)

@@ -141,10 +141,8 @@ class Reception:
 
 
 def queued(sock: socket.socket) -> Optional[int]:
-    """How long a connection that has just been accepted had waited for it, in nanoseconds; None where
-    the kernel does not say: of Unix sockets it keeps no time."""
-    if sock.family == socket.AF_UNIX:
-        return None
+    """How long a connection over TCP that has just been accepted had waited for it, in nanoseconds; None
+    where the kernel does not say."""
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA.size)
     except OSError:

@@ -10,7 +10,8 @@ import ctypes
 import gc
 from collections.abc import Iterator
 
-#: Bytes. Larger blocks than this are mapped apart from the heap and leave no gap.
+#: Of a block that is taken, in bytes; glibc puts those of 128 KiB and more apart from the heap. A larger gap
+#: takes several.
 _LARGEST = 64 * 1024
 _SMALLEST = 32
 

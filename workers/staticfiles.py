@@ -51,7 +51,7 @@ class _Site:
         for known, directory in self.places:
             if known == prefix:
                 path = os.path.normpath(os.path.join(directory, name))
-                if os.path.commonprefix([directory, path]) != directory:
+                if not path.startswith(os.path.join(directory, "")):
                     return None
                 if os.path.isfile(path):
                     return path

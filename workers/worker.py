@@ -203,7 +203,7 @@ class Worker:
         network = sock.family != socket.AF_UNIX
         protocol = ServerConnection if listener not in self._config.http else HttpConnection
         connection = Connection(sock, self._config.ceilings, network, waited, protocol)
-        if waited is None:
+        if network and waited is None:
             connection.queued = queued(sock)
         self._serve(connection)
 

@@ -317,6 +317,7 @@ def test_time_in_which_the_master_could_not_run_is_not_counted(spawn: Spawner, t
     pool.signal(signal.SIGTERM)
     pool.wait_for_line("stopping: ")
     os.kill(pool.pid, signal.SIGSTOP)
+    # Nothing happens in the time that is lost.
     over = time.monotonic() + 4
     wait_until(lambda: time.monotonic() > over)
     os.kill(pool.pid, signal.SIGCONT)

@@ -23,6 +23,7 @@ from spawner.layers import (
 )
 from spawner.setting import Rank, Setting, Source
 from spawner.settings import BY_NAME, GROUPS, SETTINGS, Settings
+from workers import fcgi
 from workers.errors import BootError
 
 BASIS = {"app": "site:app", "socket": "/run/trac.sock"}
@@ -490,3 +491,9 @@ def test_places_that_cannot_be_used(tmp_path: Path) -> None:
         (Settings(chroot=__file__), os.EX_NOINPUT),
     ):
         assert complaint(check_places, settings)[0] == status
+
+
+def test_trac_fcgi_knows_the_same_words_for_yes_and_no() -> None:
+    """It must not import the spawner."""
+    said = {**dict.fromkeys(fcgi._YES, True), **dict.fromkeys(fcgi._NO, False)}
+    assert said == values._BOOLEANS

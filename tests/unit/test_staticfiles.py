@@ -43,6 +43,9 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (site / "gr\u00fcn.txt").write_text("green")
     (site / "no kind").write_text("?")
     (path / "outside.css").write_text("secret")
+    beside = path / "env" / "htdocs-of-another"
+    beside.mkdir()
+    (beside / "style.css").touch()
     os.symlink(path / "outside.css", site / "link.css")
     yield path
     opened = env_cache.pop(str(path / "env"), None)
@@ -120,6 +123,7 @@ def test_the_visitor_has_it_already(env: Path) -> None:
         ("/chrome/common/css/trac.css\0", {}),
         ("/chrome/site/../../conf/trac.ini", {}),
         ("/chrome/site//etc/passwd", {}),
+        ("/chrome/site/../htdocs-of-another/style.css", {}),
         ("/chrome/site/\xff", {}),
         (STYLE, {"REQUEST_METHOD": "POST"}),
         (STYLE, {"QUERY_STRING": "v=%ff"}),
@@ -188,5 +192,3 @@ def test_a_plugin_may_have_a_say(env: Path, interface: Any, first: bool) -> None
         ComponentMeta._components.remove(Plugin)
         known.remove(Plugin)
         env_cache.pop(str(env)).shutdown()
-
-
