@@ -69,6 +69,7 @@ class ServerProtocol(Protocol):
     def state(self) -> State: ...
     @property
     def buffered(self) -> bool: ...
+    def receive_whole(self, data: bytes) -> Optional[dict[str, str]]: ...
     def receive_data(self, data: bytes) -> None: ...
     def next_event(self) -> Event: ...
     def data_to_send(self) -> bytes: ...
@@ -79,6 +80,23 @@ class ServerProtocol(Protocol):
 
 class Connection:
     """A connection to a web server. ``accepted`` and ``deadline`` are on the monotonic clock."""
+
+    # How each begins. One is made for nearly every request, and to set all of these costs more than
+    # to look at them.
+    closed = False
+    lingering = False
+    #: What the request is answered with when it does not reach the application.
+    refusal: Optional[BadRequest] = None
+    #: How long its first request has waited to be accepted (nanoseconds), as far as that is known: of
+    #: Unix sockets the kernel keeps no time.
+    queued: Optional[int] = None
+    #: When it must be closed even while its answer is being sent.
+    farewell = float("inf")
+    _cut = False  # the answer that is being sent is to end without END_REQUEST
+    _whole = False  # the request has arrived to its very end
+    _expected: Optional[int] = None
+    _received = 0
+    _lingered = 0
 
     def __init__(
         self,
@@ -98,27 +116,18 @@ class Connection:
         self.ceilings = ceilings
         self._network = network
         self._outgoing = Outgoing(sock)
-        self._cut = False  # the answer that is being sent is to end without END_REQUEST
         self.protocol = protocol()
         self.params: dict[str, str] = {}
         self.body: BinaryIO = io.BytesIO()
-        #: What the request is answered with when it does not reach the application.
-        self.refusal: Optional[BadRequest] = None
-        self.closed = False
-        self.lingering = False
-        #: Nothing has ever arrived. The first request is likely to be on its way.
-        self.fresh = waited is None or waited.fresh
-        self._whole = False  # the request has arrived to its very end
-        self._expected: Optional[int] = None
-        self._received = 0
-        self._lingered = 0
-        self.accepted = time.monotonic() if waited is None else waited.accepted
-        self.deadline = self.accepted + ceilings.receive_timeout if waited is None else waited.deadline
-        #: How long its first request has waited to be accepted (nanoseconds), as far as that is known: of
-        #: Unix sockets the kernel keeps no time.
-        self.queued: Optional[int] = None
-        #: When it must be closed even while its answer is being sent.
-        self.farewell = float("inf")
+        if waited is None:
+            #: Nothing has ever arrived. The first request is likely to be on its way.
+            self.fresh = True
+            self.accepted = time.monotonic()
+            self.deadline = self.accepted + ceilings.receive_timeout
+        else:
+            self.fresh = waited.fresh
+            self.accepted = waited.accepted
+            self.deadline = waited.deadline
 
     @property
     def idle(self) -> bool:
@@ -155,6 +164,11 @@ class Connection:
             self._discard(data)
             return False
         if not self.protocol.buffered:
+            params = self.protocol.receive_whole(data)
+            if params is not None:
+                self._start(params)
+                self._whole = True
+                return self._check_end()
             # For the whole of a request: what arrives later in it gains no time.
             self.deadline = time.monotonic() + self.ceilings.receive_timeout
         complete = self._take(data)
@@ -204,7 +218,8 @@ class Connection:
         except BadRequest as error:
             self.refusal = error
             return
-        self._check_size(self._expected or 0)
+        if self._expected:
+            self._check_size(self._expected)
 
     def _check_size(self, size: int) -> None:
         if self.ceilings.max_body and size > self.ceilings.max_body:
@@ -257,12 +272,12 @@ class Connection:
         return escaped(f"{self.params.get('REQUEST_METHOD', '')} {uri}"[:255])
 
     def _forget_request(self) -> None:
-        if not isinstance(self.body, io.BytesIO) or self._received:
+        if self._received:
             self._close_body()
             self.body = io.BytesIO()
+            self._received = 0
         self.params = {}
         self.refusal = None
-        self._received = 0
         self._whole = False
 
     def _close_body(self) -> None:

@@ -35,7 +35,8 @@ class Footprint:
         self._weigh = weigh
         self._requests = 0
         self._before: Optional[int] = None
-        self._weights: Weights = {}
+        #: What news() will tell.
+        self.untold: Weights = {}
         self._tell_at = 0.0
 
     def begin(self) -> None:
@@ -50,21 +51,21 @@ class Footprint:
         after, before, self._before = self._resident(), self._before, None
         if after is not None:
             kind = kind_of(params, self._depth, handlers.latest)
-            if kind not in self._weights and len(self._weights) >= KINDS:
+            if kind not in self.untold and len(self.untold) >= KINDS:
                 kind = OTHER
-            weight = self._weights.setdefault(kind, [0, 0])
+            weight = self.untold.setdefault(kind, [0, 0])
             weight[0] += 1
             weight[1] += after - before
 
     def news(self, leaving: bool = False) -> Weights:
         """What has been weighed since the last time; nothing while that was a moment ago."""
-        if not self._weights:
+        if not self.untold:
             return {}
         now = time.monotonic()
         if now < self._tell_at and not leaving:
             return {}
         self._tell_at = now + TELL_AGAIN
-        told, self._weights = self._weights, {}
+        told, self.untold = self.untold, {}
         return told
 
     def _resident(self) -> Optional[int]:

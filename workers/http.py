@@ -59,6 +59,9 @@ class HttpConnection:
         elif not self._asked:
             self._received += data
 
+    def receive_whole(self, data: bytes) -> None:
+        """Only pages that are looked at now and then come by HTTP: receive_data() is good enough."""
+
     def next_event(self) -> Event:
         """The next event, or NEED_DATA. Raises RemoteProtocolError when the peer does not speak HTTP."""
         if not self._asked and self._received:

@@ -21,6 +21,8 @@ SEND_TIMEOUT = 60.0
 #: So much of an answer waits in memory: any page does. Each connection may hold this much, and a worker
 #: can have a thousand of them.
 IN_MEMORY = 256 << 10
+#: More buffers than these are given to the kernel as they are: to join them would copy far more.
+FEW_BUFFERS = 4
 #: So much waits in a temporary file, as at nginx; an answer that is longer waits for its reader.
 IN_FILE = 1 << 30
 
@@ -28,14 +30,15 @@ IN_FILE = 1 << 30
 class Outgoing:
     """One connection's way out."""
 
+    # What follows the part in memory; from _read to _written it is still to be sent.
+    _file: Optional[IO[bytes]] = None
+    _read = 0
+    _written = 0
+    _without_file = False
+
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._memory = bytearray()
-        # What follows the part in memory; from _read to _written it is still to be sent.
-        self._file: Optional[IO[bytes]] = None
-        self._read = 0
-        self._written = 0
-        self._without_file = False
 
     @property
     def pending(self) -> bool:
@@ -48,17 +51,23 @@ class Outgoing:
 
         Raises OSError when the peer is gone, or takes nothing for SEND_TIMEOUT.
         """
-        # To store more and more of an answer for a peer that is gone would serve nobody.
-        self.send_on()
-        sent = 0
-        if not self._memory:
-            try:
-                sent = self._socket.sendmsg(buffers, (), socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                pass
-            if sent == sum(map(len, buffers)):
-                return
-        self._keep(memoryview(b"".join(buffers))[sent:])
+        if self._memory:
+            # To store more and more of an answer for a peer that is gone would serve nobody.
+            self.send_on()
+        if len(buffers) <= FEW_BUFFERS:
+            buffers = [b"".join(buffers)]
+        sent = 0 if self._memory else self._send(buffers)
+        if sent < sum(map(len, buffers)):
+            self._keep(memoryview(b"".join(buffers))[sent:])
+
+    def _send(self, buffers: list[bytes]) -> int:
+        """How many bytes of them the peer takes now. Raises OSError."""
+        try:
+            if len(buffers) == 1:
+                return self._socket.send(buffers[0], socket.MSG_DONTWAIT)
+            return self._socket.sendmsg(buffers, (), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
 
     def send_on(self) -> bool:
         """Send what the peer takes now of what waits; False when that is nothing. Raises OSError."""
@@ -75,8 +84,9 @@ class Outgoing:
 
     def close(self) -> None:
         """What waits is lost."""
-        self._memory.clear()
-        self._drop_file()
+        if self._memory or self._file is not None:
+            self._memory.clear()
+            self._drop_file()
 
     def _keep(self, data: memoryview) -> None:
         if self._file is None:

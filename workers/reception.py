@@ -30,6 +30,22 @@ _GONE_BEFORE = {
 }  # fmt: skip
 
 
+class Listener:
+    """One of the pool's listening sockets."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self.network = sock.family != socket.AF_UNIX
+        # As numbers. Python's own accept() makes them anew from enumerations for each connection, which
+        # takes as long as the system call.
+        self._kind = int(sock.family), int(sock.type), sock.proto
+
+    def accept(self) -> tuple[socket.socket, object]:
+        """As socket.accept() of one that does not block. Raises OSError."""
+        descriptor, address = self.socket._accept()  # type: ignore[attr-defined]  # of no published types
+        return socket.socket(*self._kind, fileno=descriptor), address
+
+
 class Reception:
     """Accepts while it is open, and gives each connection to ``welcome``, with the listener that it came
     to, or how it has waited at another worker already."""
@@ -40,10 +56,10 @@ class Reception:
         handoff: Optional[Handoff],
         doorkeeper: Doorkeeper,
         selector: Selector,
-        welcome: Callable[[socket.socket, Optional[socket.socket], Optional[Waiting]], None],
+        welcome: Callable[[socket.socket, Optional[Listener], Optional[Waiting]], None],
         has_room: Callable[[], bool],
     ) -> None:
-        self._listeners = list(listeners)
+        self._listeners = [Listener(listener) for listener in listeners]
         self._handoff = handoff
         self._doorkeeper = doorkeeper
         self._selector = selector
@@ -52,7 +68,7 @@ class Reception:
         self._complain_again = 0.0
         #: When to call open() again (monotonic clock); None while nothing hinders accepting.
         self.opens_again: Optional[float] = None
-        for listener in self._listeners:
+        for listener in listeners:
             if listener.family in (socket.AF_INET, socket.AF_INET6):
                 # What is accepted inherits it. Else Nagle's algorithm holds back the second piece of
                 # an answer until the first has been acknowledged, which takes the peer up to 40 ms.
@@ -63,7 +79,7 @@ class Reception:
         # Exclusive: one connection wakes one worker, not the whole pool.
         for listener in self._listeners:
             accept = functools.partial(self._accept, listener)
-            self._selector.watch(listener.fileno(), accept, EXCLUSIVE)
+            self._selector.watch(listener.socket.fileno(), accept, EXCLUSIVE)
         if self._handoff is not None:
             self._selector.watch(self._handoff.fileno(), self._take_over, EXCLUSIVE)
 
@@ -79,14 +95,14 @@ class Reception:
         """For good. The queue of connections between workers stays open to give to."""
         self._unwatch()
         for listener in self._listeners:
-            listener.close()
+            listener.socket.close()
         self._listeners = []
         self.opens_again = None
 
     def shed(self) -> None:
         """In a forked process: close, and leave alone what the worker waits for."""
         for listener in self._listeners:
-            listener.close()
+            listener.socket.close()
 
     def complain(self, message: str) -> None:
         """Log what is wrong, but not each time that it is."""
@@ -97,11 +113,11 @@ class Reception:
 
     def _unwatch(self) -> None:
         for listener in self._listeners:
-            self._selector.unwatch(listener.fileno())
+            self._selector.unwatch(listener.socket.fileno())
         if self._handoff is not None:
             self._selector.unwatch(self._handoff.fileno())
 
-    def _accept(self, listener: socket.socket) -> bool:
+    def _accept(self, listener: Listener) -> bool:
         """Accept one connection; False when there was none, or none can be accepted now."""
         if not self._has_room():
             self._pause("too many connections wait for the rest of a request")

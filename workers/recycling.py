@@ -41,12 +41,11 @@ class Recycling:
             private = private_memory(os.getpid())
             if private > self._max_memory:
                 return f"max-memory ({private >> 20} MiB private)"
-        return self.aged()
-
-    def aged(self) -> Optional[str]:
-        if self.expires is not None and time.monotonic() >= self.expires:
-            return "max-age"
         return None
+
+    def aged(self, now: float) -> bool:
+        """Whether its time is over; ``now`` is on the monotonic clock."""
+        return self.expires is not None and now >= self.expires
 
 
 def jittered(limit: int, jitter: float) -> int:

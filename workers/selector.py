@@ -9,6 +9,8 @@ EXCLUSIVE = select.EPOLLEXCLUSIVE
 
 #: epoll_wait() counts milliseconds in 32 bits; a day is well below that.
 _LONGEST_WAIT = 86_400.0
+#: At a time: Python makes room for more than a thousand otherwise, for a wait that nearly always brings one.
+_MOST_EVENTS = 64
 
 
 class Selector:
@@ -50,7 +52,7 @@ class Selector:
         """Wait up to ``timeout`` seconds, None for ever; handle what comes. False for nothing."""
         if timeout is not None:
             timeout = min(max(0.0, timeout), _LONGEST_WAIT)
-        events = self._epoll.poll(timeout)
+        events = self._epoll.poll(timeout, _MOST_EVENTS)
         if len(events) > 1:
             # What other processes wait for as well comes last: one of them may be quicker.
             events.sort(key=lambda event: event[0] in self._shared)

@@ -34,12 +34,12 @@ from workers.interruption import RequestTimedOut
 from workers.ledger import Ledger
 from workers.logs import reopen_log_files
 from workers.peers import Doorkeeper, PeerRules
-from workers.reception import Reception, queued
+from workers.reception import Listener, Reception, queued
 from workers.recycling import Recycling, RecyclingLimits
 from workers.scoreboard import Slot
 from workers.selector import Selector
 from workers.statuspages import Page, Pages
-from workers.wsgi import Result, respond, server_keys
+from workers.wsgi import NOTHING, Result, respond, server_keys
 
 log = logging.getLogger("trac-spawn")
 
@@ -146,9 +146,9 @@ class Worker:
     def _wait(self) -> None:
         if not self._at_rest:
             # Title and memory cost system calls, and under load the next request is soon there. So it is
-            # after birth: whoever this worker replaces may have left a queue.
-            patience = self._patience()
-            if self._selector.dispatch(STILL_BUSY if patience is None else min(patience, STILL_BUSY)):
+            # after birth: whoever this worker replaces may have left a queue. No deadline is so near that
+            # it could not wait for so long.
+            if self._selector.dispatch(STILL_BUSY):
                 return
             self._entitle("leaving" if self._connections.leaving else "idle")
             self._ledger.look_at_memory()
@@ -191,17 +191,17 @@ class Worker:
             self._reception.open()
         if now >= self._connections.sweep_at:
             self._connections.sweep(now)
-        reason = self._recycling.aged()
-        if reason:
-            self._ask_to_be_replaced(reason)
+        if self._recycling.aged(now):
+            self._ask_to_be_replaced("max-age")
 
     # -- connections -----------------------------------------------------------------------------
 
     def _welcome(
-        self, sock: socket.socket, listener: Optional[socket.socket], waited: Optional[Waiting]
+        self, sock: socket.socket, listener: Optional[Listener], waited: Optional[Waiting]
     ) -> None:
-        network = sock.family != socket.AF_UNIX
-        protocol = ServerConnection if listener not in self._config.http else HttpConnection
+        network = sock.family != socket.AF_UNIX if listener is None else listener.network
+        http = listener is not None and listener.socket in self._config.http
+        protocol = HttpConnection if http else ServerConnection
         connection = Connection(sock, self._config.ceilings, network, waited, protocol)
         if network and waited is None:
             connection.queued = queued(sock)
@@ -209,12 +209,13 @@ class Worker:
 
     def _has_room(self) -> bool:
         """Whether one connection more can be held, for which an idle one may have to go."""
-        if self._connections.full:
-            dispensable = self._connections.longest_idle()
-            if dispensable is not None:
-                room = self._connections.room
-                self._reception.complain(f"over {room} connections: closing those idle the longest")
-                self._connections.expire(dispensable)
+        if not self._connections.full:
+            return True
+        dispensable = self._connections.longest_idle()
+        if dispensable is not None:
+            room = self._connections.room
+            self._reception.complain(f"over {room} connections: closing those idle the longest")
+            self._connections.expire(dispensable)
         return not self._connections.full
 
     def _serve(self, connection: Connection) -> None:
@@ -253,16 +254,21 @@ class Worker:
         self._output = AnswerOutput(
             connection, self._ledger.request_id, self._config.wsgi_errors, self._slot.sent
         )
-        result = Result(0, 0, False)
+        result = NOTHING
         try:
             result = self._call_application(connection, self._output)
         finally:
             took = self._ledger.end(result) / 1e9
-        self._footprint.end(params)
-        self._tell_growth()
         if took > SHORT_REQUEST:
             self._connections.postpone(took)
+        self._look_at_itself(params)
+
+    def _look_at_itself(self, params: dict[str, str]) -> None:
+        """After each request: what it has left, and whether it was one too many."""
         self._requests += 1
+        self._footprint.end(params)
+        if self._footprint.untold:
+            self._tell_growth()
         self._heap.settle(self._requests)
         reason = self._recycling.due(self._requests)
         if reason:
@@ -285,7 +291,7 @@ class Worker:
 
     def _call_application(self, connection: Connection, output: AnswerOutput) -> Result:
         errors = ErrorStream(output.error)
-        result = Result(0, 0, False)
+        result = NOTHING
         try:
             try:
                 environ = make_environ(connection.params, connection.body, errors, self._environ)

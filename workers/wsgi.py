@@ -87,6 +87,10 @@ class Result:
     head: bytes = field(default=b"", compare=False)
 
 
+#: Of a request that has not been answered.
+NOTHING = Result(0, 0, False)
+
+
 class FileWrapper:
     """``wsgi.file_wrapper``: iterates over a file in large blocks.
 

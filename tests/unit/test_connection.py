@@ -444,6 +444,73 @@ def test_requests_follow_each_other_and_may_share_an_id() -> None:
         assert not connection.buffered
 
 
+WHOLE = [
+    "a request without body",
+    "a request that keeps the connection",
+    "the highest id",
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_whole_request_can_be_taken_at_once(case: str) -> None:
+    wire, events, replies = CASES[case]
+    connection = ServerConnection(LIMITS)
+    taken = connection.receive_whole(wire)
+    assert (taken is not None) == (case in WHOLE)
+    if taken is None:
+        # Nothing has happened.
+        assert play([wire], connection)[:3] == (events, replies, None)
+        return
+    piecemeal = play([wire])[3]
+    (begun, end) = events
+    assert isinstance(begun, RequestParams) and end == EndOfBody()
+    assert taken == begun.params and connection.keep_connection == begun.keep_connection
+    assert connection.state is piecemeal.state is State.ANSWERING
+    assert connection.request_id == piecemeal.request_id and connection.buffered
+    assert events_of(connection) == ([], None)
+    assert answer(connection) == answer(piecemeal)
+    # And again, now or as it comes.
+    assert connection.receive_whole(wire) == taken
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"",
+        (HEAD + END_STDIN)[:-1],
+        HEAD + END_STDIN + b"\x01",
+        HEAD + END_STDIN + HEAD + END_STDIN,
+        HEAD + stdin(b"body") + END_STDIN,
+        b"\x02" + (HEAD + END_STDIN)[1:],
+        begin(role=Role.FILTER) + (HEAD + END_STDIN)[16:],
+        HEAD + stdin(b"", 2),
+        begin() + params(PAIRS, 2) + END_PARAMS + END_STDIN,
+        begin() + params(PAIRS[:-1]) + END_PARAMS + END_STDIN,
+        begin() + params(bytes(42)) + END_PARAMS + END_STDIN,
+        begin() + params(LARGEST_PAIRS + b"\0\0") + END_PARAMS + END_STDIN,
+    ],
+)
+def test_whatever_is_no_whole_request_is_not_taken_at_once(wire: bytes) -> None:
+    connection = ServerConnection(LIMITS)
+    assert connection.receive_whole(wire) is None
+    assert connection.state is State.IDLE and not connection.buffered
+    assert connection.request_id is None
+
+
+@given(st.binary(max_size=80), st.integers(0, 80), st.integers(0, 80))
+def test_a_damaged_request_is_taken_at_once_as_piecemeal_or_not_at_all(
+    damage: bytes, start: int, end: int
+) -> None:
+    whole = HEAD + END_STDIN
+    wire = whole[:start] + damage + whole[end:]
+    taken = ServerConnection(LIMITS).receive_whole(wire)
+    if taken is not None:
+        events, replies, error, _ = play([wire])
+        assert error is None and replies == b""
+        assert isinstance(events[0], RequestParams) and events[0].params == taken
+        assert events[1:] == [EndOfBody()]
+
+
 @pytest.mark.parametrize("head", [begin(), begin() + params(OTHER_PAIRS), HEAD, HEAD + stdin(b"abc")])
 def test_an_early_answer_passes_over_the_rest(head: bytes) -> None:
     connection = play([head])[3]

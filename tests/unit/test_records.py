@@ -207,9 +207,9 @@ def test_stream_is_aligned_and_complete(size: int) -> None:
     assert len(found) == -(-size // 65528)
 
 
-def test_stream_does_not_copy_what_fits_one_record() -> None:
+def test_what_fits_one_record_is_one_buffer() -> None:
     data = b"x" * 65528
-    assert records.encode_stream(RecordType.STDOUT, 1, data)[1] is data
+    assert records.encode_stream(RecordType.STDOUT, 1, data) == [records.encode_record(6, 1, data)]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,6 @@ _STDIN: Final = int(records.RecordType.STDIN)
 _STDOUT: Final = int(records.RecordType.STDOUT)
 _STDERR: Final = int(records.RecordType.STDERR)
 _RESPONDER: Final = int(records.Role.RESPONDER)
-_COMPLETE: Final = int(ProtocolStatus.REQUEST_COMPLETE)
 
 # A web server asks for values once a connection, if ever. Whoever has thousands of records
 # answered without reading the answers is not one, and must not make this end hoard them.
@@ -176,6 +175,27 @@ class ServerConnection:
         elif self._state is not State.CLOSED:
             self._reader.feed(data)
 
+    def receive_whole(self, data: bytes) -> Optional[dict[str, str]]:
+        """The parameters, when ``data`` is one whole request without a body, as most are, with which
+        State.ANSWERING is reached in one step; None when it is anything else, which has not been taken then:
+        it is for receive_data(). Only for when nothing is ``buffered``.
+        """
+        if self._state is not State.IDLE:
+            return None
+        whole = records.decode_whole_request(data)
+        if whole is None or len(whole[2]) > self._limits.params_bytes:
+            return None
+        request_id, flags, pairs = whole
+        try:
+            params = records.decode_pairs(pairs, self._limits.params_count)
+        except RemoteProtocolError:
+            return None  # next_event() says what is wrong
+        self.request_id = request_id
+        self.keep_connection = bool(flags & records.KEEP_CONN)
+        self._stderr_used = False
+        self._state = State.ANSWERING
+        return params
+
     def next_event(self) -> Event:
         """The next event, or NEED_DATA.
 
@@ -224,11 +244,7 @@ class ServerConnection:
 
     def end_request(self, app_status: int = 0) -> list[bytes]:
         """End the answer, and with it the request; what is still to come of it is passed over."""
-        request_id = self._open_request()
-        end = records.encode_record(_STDOUT, request_id)
-        if self._stderr_used:
-            end += records.encode_record(_STDERR, request_id)
-        end += records.encode_end_request(request_id, app_status, _COMPLETE)
+        end = records.encode_end_of_answer(self._open_request(), app_status, self._stderr_used)
         self._move("answered")
         self.request_id = None
         self._params.clear()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from functools import lru_cache
 from typing import Iterable, Optional, Union
 
 VERSION = 1
@@ -22,8 +23,12 @@ FCGI_MPXS_CONNS = "FCGI_MPXS_CONNS"
 
 _HEADER = struct.Struct(">BBHHBx")
 _BEGIN_BODY = struct.Struct(">HB5x")
+#: BEGIN_REQUEST and the header of the record after it; the empty records that end PARAMS and STDIN.
+_OPENING = struct.Struct(">BBHHBxHB5xBBHHBx")
+_CLOSING = struct.Struct(">BBHHBxBBHHBx")
 _END_BODY = struct.Struct(">IB3x")
 _UNKNOWN_BODY = struct.Struct(">B7x")
+_SHORT_LENGTHS = struct.Struct("BB")
 _LONG_LENGTH = struct.Struct(">I")
 _PADDING = tuple(bytes(size) for size in range(8))
 
@@ -46,6 +51,12 @@ class Role(IntEnum):
     RESPONDER = 1
     AUTHORIZER = 2
     FILTER = 3
+
+
+_PARAMS = int(RecordType.PARAMS)
+_STDIN = int(RecordType.STDIN)
+#: Version, type, content length, padding and role.
+_BEGIN_RESPONDER = (VERSION, int(RecordType.BEGIN_REQUEST), BODY_SIZE, 0, int(Role.RESPONDER))
 
 
 class ProtocolStatus(IntEnum):
@@ -155,9 +166,10 @@ def encode_record(
 
 def encode_stream(kind: int, request_id: int, data: bytes) -> list[bytes]:
     """The buffers that carry data on a stream, without the empty record that ends it."""
+    if len(data) <= MAX_ALIGNED_CONTENT:
+        return [encode_record(kind, request_id, data)] if data else []
     buffers = []
     for start in range(0, len(data), MAX_ALIGNED_CONTENT):
-        # A slice of the whole is the same object: what fits one record is not copied.
         content = data[start : start + MAX_ALIGNED_CONTENT]
         padding = -len(content) & 7
         buffers.append(_HEADER.pack(VERSION, kind, request_id, len(content), padding))
@@ -179,10 +191,46 @@ def decode_begin_request(content: bytes) -> tuple[int, int]:
     return role, flags
 
 
+def decode_whole_request(data: bytes) -> Optional[tuple[int, int, bytes]]:
+    """Request id, flags and name-value pairs, when ``data`` is one whole request to a responder without a
+    body and nothing else, its parameters in one record; None for anything else.
+
+    So nearly every request arrives, and record by record it takes several times as long.
+    """
+    if len(data) < _OPENING.size:
+        return None
+    (
+        version, kind, request_id, size, padding, role, flags,
+        second_version, second_kind, second_id, length, second_padding,
+    ) = _OPENING.unpack_from(data)  # fmt: skip
+    end = _OPENING.size + length
+    if (
+        (version, kind, size, padding, role) == _BEGIN_RESPONDER
+        and (second_version, second_kind, second_id) == (VERSION, _PARAMS, request_id)
+        and data[end + second_padding :]
+        == _CLOSING.pack(VERSION, _PARAMS, request_id, 0, 0, VERSION, _STDIN, request_id, 0, 0)
+        and request_id
+        and length
+    ):
+        return request_id, flags, data[_OPENING.size : end]
+    return None
+
+
 def encode_end_request(request_id: int, app_status: int, protocol_status: int) -> bytes:
     """app_status is an exit status (5.5); a negative one goes out as two's complement."""
     body = _END_BODY.pack(app_status & 0xFFFFFFFF, protocol_status)
     return encode_record(RecordType.END_REQUEST, request_id, body)
+
+
+@lru_cache(maxsize=64)
+def encode_end_of_answer(request_id: int, app_status: int, with_stderr: bool) -> bytes:
+    """The empty records that end STDOUT and, where it was used, STDERR; then END_REQUEST.
+
+    Web servers number their requests alike, so it is nearly always the same.
+    """
+    stderr = encode_record(RecordType.STDERR, request_id) if with_stderr else b""
+    end = encode_end_request(request_id, app_status, ProtocolStatus.REQUEST_COMPLETE)
+    return encode_record(RecordType.STDOUT, request_id) + stderr + end
 
 
 def decode_end_request(content: bytes) -> tuple[int, int]:
@@ -238,22 +286,17 @@ def decode_pairs(data: Union[bytes, bytearray], max_count: int) -> dict[str, str
     end = len(data)
     position = 0
     pairs: dict[str, str] = {}
+    short_lengths = _SHORT_LENGTHS.unpack_from
     try:
         for _ in range(max_count):
             if position >= end:
                 break
-            name_length = data[position]
-            position += 1
-            if name_length > 0x7F:
-                name_length = _LONG_LENGTH.unpack_from(data, position - 1)[0] & 0x7FFFFFFF
-                position += 3
-            value_length = data[position]
-            position += 1
-            if value_length > 0x7F:
-                value_length = _LONG_LENGTH.unpack_from(data, position - 1)[0] & 0x7FFFFFFF
-                position += 3
-            middle = position + name_length
-            start, position = position, middle + value_length
+            name_length, value_length = short_lengths(data, position)
+            start = position + 2
+            if name_length > 0x7F or value_length > 0x7F:
+                start, name_length, value_length = _decode_lengths(data, position)
+            middle = start + name_length
+            position = middle + value_length
             pairs[text[start:middle]] = text[middle:position]
     except (IndexError, struct.error):
         position = end + 1
@@ -263,3 +306,19 @@ def decode_pairs(data: Union[bytes, bytearray], max_count: int) -> dict[str, str
     if position < end:
         raise TooManyPairs(f"more than {max_count} name-value pairs")
     return pairs
+
+
+def _decode_lengths(data: Union[bytes, bytearray], position: int) -> tuple[int, int, int]:
+    """Where a name begins, its length and its value's: each in one byte, or in four.
+
+    Raises IndexError or struct.error at the end of the data.
+    """
+    lengths = []
+    for _ in range(2):
+        length = data[position]
+        position += 1
+        if length > 0x7F:
+            length = _LONG_LENGTH.unpack_from(data, position - 1)[0] & 0x7FFFFFFF
+            position += 3
+        lengths.append(length)
+    return position, lengths[0], lengths[1]
