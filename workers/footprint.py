@@ -13,7 +13,7 @@ from workers.text import escaped
 
 #: One request in so many is weighed, which takes two looks at /proc; no other number divides it, so a
 #: pattern in what visitors ask for does not hide a kind.
-ONE_IN = 17
+ONE_IN = 41
 #: The first requests of a worker fill caches, as they do once in any worker.
 SETTLED = 20
 #: Kinds that are kept apart until they are told; visitors can make up any number of them.

@@ -20,7 +20,7 @@ def test_the_kind_that_grows_is_first(spawn: Spawner) -> None:
 
     def both_weighed() -> dict[str, Any]:
         # A leaving worker tells what it has weighed last.
-        for _ in range(40):
+        for _ in range(70):
             get(pool, "/grow?mib=1")
             get(pool, "/echo")
         ask(pool, "recycle")
