@@ -31,6 +31,7 @@ COMPLAIN_AGAIN = 60.0
 COMBINED = '%R - %u [%t] "%m %r%Q%q %H" %s %b "%{HTTP_REFERER}e" "%{HTTP_USER_AGENT}e"'
 _DATE = "%d/%b/%Y:%H:%M:%S %z"
 _UNSAFE = re.compile(r'[\x00-\x1f"\\\x7f-\U0010ffff]')
+_UNSAFE_ASCII = bytes(byte for byte in range(128) if _UNSAFE.match(chr(byte)))
 _DIRECTIVE = re.compile(r"%(?:\{([^}]*)\})?(.)|%", re.DOTALL)
 
 
@@ -115,20 +116,16 @@ def compile_format(text: str) -> Format:
 def _line_of(
     template: str, evaluate: Callable[[Entry, Callable[[str], Optional[str]]], tuple[object, ...]]
 ) -> Callable[[Entry, Optional[int]], str]:
-    quotes, backslashes = template.count('"'), template.count("\\")
+    own = len(_UNSAFE.findall(template))
 
     def line(entry: Entry, cut: Optional[int] = None) -> str:
         values = evaluate(entry, entry.params.get)
         made = template % values
         # One look at the whole: nearly always there is nothing to escape.
-        if (
-            cut is None
-            and made.isascii()
-            and made.isprintable()
-            and made.count('"') == quotes
-            and made.count("\\") == backslashes
-        ):
-            return made
+        if cut is None and made.isascii():
+            safe = made.encode().translate(None, _UNSAFE_ASCII)
+            if len(safe) + own == len(made):
+                return made
         return template % tuple(_UNSAFE.sub(_escape, str(value)[:cut]) for value in values)
 
     return line
