@@ -114,7 +114,7 @@ class WorkerHandle:
     kill_at: Optional[float] = None
     #: Told, before anything else, to answer what is queued and then to leave.
     drains: bool = False
-    #: A file in memory to which it writes its stack when told to; None when it never is.
+    #: A file in memory to which it writes its stack, see stacks.py; None before it has one.
     stacks: Optional[int] = None
     #: What it writes to standard output; None when nobody listens.
     output: Optional[Capture] = None

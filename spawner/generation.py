@@ -7,7 +7,6 @@ import signal
 from typing import Callable, Optional
 
 from spawner.children import TemplateHandle, WorkerHandle, fork_child, send_signal
-from spawner.overdue import stacks_wanted
 from spawner.switchboard import Switchboard
 from spawner.template import run_template, run_worker
 from spawner.workplace import Workplace
@@ -84,10 +83,8 @@ class Generation:
 
     def _equip(self, worker: WorkerHandle) -> None:
         """Raises OSError."""
-        settings = self.workplace.settings
-        if stacks_wanted(settings):
-            worker.stacks = os.memfd_create("stacks")
-        if settings.capture_output:
+        worker.stacks = os.memfd_create("stacks")
+        if self.workplace.settings.capture_output:
             worker.output = self._switchboard.capture(worker.describe)
 
     def _order(self, worker: WorkerHandle, theirs: Channel) -> bool:

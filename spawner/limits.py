@@ -12,9 +12,10 @@ from spawner import slowlog
 from spawner.children import TemplateHandle, WorkerHandle, send_signal
 from spawner.hardmemory import HardMemory
 from spawner.losttime import LostTime
-from spawner.overdue import Overdue, clear_stack, read_stack
+from spawner.overdue import Overdue
 from spawner.pool import WorkerState
 from spawner.settings import Settings
+from spawner.stacks import clear_stack, read_stack
 from spawner.status import SlowRequest
 from workers import interruption
 from workers.errors import BootError
@@ -158,6 +159,7 @@ class Limits:
         shown, self._shown = self._shown, []
         for worker, what in shown:
             stack = read_stack(worker)
+            clear_stack(worker)
             slowlog.write(self._settings.slow_log, what, stack)
             self._found_slow(
                 {"at": time.time(), "pool": self._settings.name, "what": what, "stack": stack}

@@ -5,8 +5,7 @@ It goes by the scoreboard, so it needs no word from a worker that is stuck.
 
 from __future__ import annotations
 
-import os
-from typing import Iterable, Iterator, Optional
+from typing import Iterable, Iterator
 
 from spawner.children import WorkerHandle
 from spawner.losttime import LostTime
@@ -15,8 +14,6 @@ from workers.snapshot import Snapshot
 
 #: How often it looks, in seconds.
 INTERVAL = 0.25
-#: Of all threads together; faulthandler itself stops at 100 frames a thread.
-STACK_CEILING = 65_536
 
 
 class Overdue:
@@ -27,7 +24,7 @@ class Overdue:
         self._timeout = settings.request_timeout or float("inf")
         self._slow = settings.slow_after or float("inf")
         #: When to look next.
-        self.due = 0.0 if stacks_wanted(settings) else float("inf")
+        self.due = 0.0 if settings.request_timeout or settings.slow_after else float("inf")
         #: The start of the last request of each worker that was found slow, and timed out.
         self._told: dict[WorkerHandle, int] = {}
         self._ended: dict[WorkerHandle, int] = {}
@@ -57,23 +54,3 @@ class Overdue:
         """The worker is gone."""
         self._told.pop(worker, None)
         self._ended.pop(worker, None)
-
-
-def stacks_wanted(settings: Settings) -> bool:
-    """Whether workers are to be made so that their stack can be looked at."""
-    return bool(settings.request_timeout or settings.slow_after)
-
-
-def clear_stack(worker: WorkerHandle) -> None:
-    """Before the worker is told to write it: its offset is ours too."""
-    if worker.stacks is not None:
-        os.lseek(worker.stacks, 0, os.SEEK_SET)
-        os.ftruncate(worker.stacks, 0)
-
-
-def read_stack(worker: WorkerHandle) -> Optional[str]:
-    """What the worker has written; None for nothing, as when it has blocked all signals."""
-    if worker.stacks is None:
-        return None
-    text = os.pread(worker.stacks, STACK_CEILING, 0).decode("utf-8", "replace")
-    return text.strip() or None

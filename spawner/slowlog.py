@@ -18,7 +18,7 @@ def write(path: Optional[str], what: str, stack: Optional[str]) -> None:
 
     The file is opened for each entry, so it can be rotated at any time.
     """
-    stack = stack or "(its stack cannot be seen: it blocks all signals)"
+    stack = stack or "(its stack cannot be seen: it has ended, or blocks all signals)"
     if path is None:
         log.warning("slow request: %s\n%s", what, stack)
         return

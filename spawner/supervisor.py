@@ -18,12 +18,12 @@ from spawner.inheritance import SUCCESSOR
 from spawner.leaks import Leaks
 from spawner.lifecycle import Event
 from spawner.limits import TIMED_OUT, Limits
-from spawner.overdue import read_stack
 from spawner.pool import WorkerState, plan
 from spawner.replacement import RELOAD, Reloaded, Replacement
 from spawner.scaling import Scaling
 from spawner.setbacks import Setbacks
 from spawner.settings import Settings
+from spawner.stacks import read_stack
 from spawner.status import SlowRequest
 from spawner.switchboard import Switchboard
 from spawner.template import one_line, reported_failure
@@ -388,9 +388,12 @@ class Supervisor:
 
     def _worker_ended(self, worker: WorkerHandle, status: int) -> None:
         self._switchboard.hang_up(worker.channel)
-        if worker.reason.startswith(TIMED_OUT):
-            stack = read_stack(worker)
-            log.warning("%s: the stack of that request:\n%s", worker.describe(), stack or "unknown")
+        stack = read_stack(worker)
+        overdue = worker.reason.startswith(TIMED_OUT)
+        if overdue:
+            log.warning(
+                "%s: %s: the stack of that request:\n%s", worker.describe(), worker.reason, stack or "unknown"
+            )
             self.deaths.remember(worker, worker.reason, stack)
         self._forget(worker)
         slot = worker.slot.snapshot()
@@ -402,10 +405,12 @@ class Supervisor:
             log.info("%s left after %d requests", worker.describe(), slot.requests)
         else:
             log.warning(
-                "%s died: %s after %d requests%s", worker.describe(), describe_status(status),
+                "%s died: %s after %d requests%s%s", worker.describe(), describe_status(status),
                 slot.requests, f", in the middle of one: {slot.request}" if slot.busy else "",
+                f"\n{stack}" if stack and not overdue else "",
             )  # fmt: skip
-            self.deaths.remember(worker, describe_status(status))
+            if not overdue:
+                self.deaths.remember(worker, describe_status(status), stack)
             if worker.state is WorkerState.READY:
                 delay = self._setbacks.died(worker.born, worker.ready_at, slot.requests)
                 if delay and self._serving:

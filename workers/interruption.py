@@ -1,7 +1,8 @@
 """How a request is looked into, or ended, from outside: two signals that the master sends.
 
 faulthandler writes the Python stack of all threads from within the C signal handler, so also when C
-code holds the interpreter lock. It writes to a file in memory that the master has made and reads.
+code holds the interpreter lock, and when a crash ends the process. It writes to a file in memory that
+the master has made and reads.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class RequestTimedOut(BaseException):
 
 
 def obey(stacks: int, end_request: Callable[[], None]) -> None:
-    """In a worker: write to the descriptor ``stacks`` and call ``end_request`` when told to."""
+    """In a worker: write to the descriptor ``stacks``, and call ``end_request`` when told to."""
 
     def handler(number: int, frame: Optional[FrameType]) -> None:
         end_request()
@@ -31,3 +32,5 @@ def obey(stacks: int, end_request: Callable[[], None]) -> None:
     signal.signal(END_REQUEST, handler)
     faulthandler.register(END_REQUEST, stacks, all_threads=True, chain=True)
     faulthandler.register(SHOW_STACK, stacks, all_threads=True, chain=False)
+    # SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT, which then end the process as ever.
+    faulthandler.enable(stacks, all_threads=True)

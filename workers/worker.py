@@ -61,7 +61,7 @@ class WorkerConfig:
     ceilings: Ceilings = field(default_factory=Ceilings)
     recycling: RecyclingLimits = field(default_factory=RecyclingLimits)
     peers: PeerRules = PeerRules()
-    #: Seconds after which the master ends a request, 0 for never; and where the stack is written.
+    #: Seconds after which the master ends a request, 0 for never; and where stacks are written.
     request_timeout: float = 0.0
     stacks: int = -1
     #: What is answered before the application is asked.

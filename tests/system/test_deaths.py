@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from .clients import fcgi_load
+from .control import ask
 from .pools import MODES, Pool, Spawner
 from .processes import gone, wait_gone, wait_until
 from .visits import APP, Visit, busy_visit, get, serving_pid
@@ -38,6 +39,20 @@ def test_a_killed_worker_loses_the_request_it_was_answering_and_no_other(spawn: 
             load.wait_for(20)
     load.check()
     pool.wait_for_line("died: SIGKILL after .*, in the middle of one")
+
+
+@MODES
+def test_a_crash_shows_where(spawn: Spawner, mode: list[str]) -> None:
+    pool = spawn("-n", 1, *APP, *mode)
+    Visit(pool, "/die?signal=SIGSEGV").join()
+    pool.wait_for_line("died: SIGSEGV after 0 requests, in the middle of one: GET /die")
+    pool.wait_for_line("Fatal Python error: Segmentation fault")
+    pool.wait_for_line(r"apps.py., line \d+ in _die")
+    (death,) = ask(pool, "last-deaths")["deaths"]
+    assert death["reason"] == "SIGSEGV" and "in _die\n" in death["traceback"]
+    # Not where trac-spawn itself was.
+    assert "in respond\n" in death["traceback"] and "in run" not in death["traceback"]
+    assert pool.stop() == 0
 
 
 def test_all_workers_at_once(spawn: Spawner) -> None:

@@ -99,6 +99,9 @@ def test_what_cannot_be_interrupted_is_killed(spawn: Spawner, tmp_path: Path, ki
     # Who blocks all signals cannot be looked into; C code that holds the lock can.
     pool.wait_for_line("unknown" if kind == "forever_blocked" else rf"in {kind}$")
     get(pool, "/echo")
+    # It has died once, of one cause.
+    (death,) = ask(pool, "last-deaths")["deaths"]
+    assert death["reason"].startswith("request-timeout (")
     pool.wait_workers(2, "idle")
     assert pool.stop() == 0
 
