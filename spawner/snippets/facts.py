@@ -91,15 +91,24 @@ def _of_the_pool(pool: Settings) -> Dict[str, Any]:
 
 def _of_the_site(kind: Kind, wish: Wish, pool: Settings) -> Dict[str, Any]:
     mount = _mount(wish, pool)
+    status_path = _status_path(mount, pool)
     return {
         "mount": mount,
         "pattern": re.escape(mount),
         "where": mount or "/",
+        "status_path": status_path,
+        "status_pattern": re.escape(status_path or ""),
         "server_name": wish.server_name or _host(pool),
         "http_site": _site_address(wish, pool),
         "users": _users(kind, wish.login) if wish.login and kind.name in _OWN_USERS else [],
         "file_folders": _file_folders(pool) if wish.xsendfile else [],
     }
+
+
+def _status_path(mount: str, pool: Settings) -> Optional[str]:
+    """Where the pool shows what visitors request; None where they do not get to it."""
+    path = pool.status_path
+    return path if path is not None and path.startswith(mount + "/") else None
 
 
 def _usage(message: str) -> BootError:
@@ -131,7 +140,7 @@ def _refuse_unsafe(facts: Dict[str, Any]) -> None:
     for value in facts["variables"].values():
         refuse_unsafe(value)
     # Not every place of every language takes quotes.
-    for name in ("unix", "program", "user", "group", "server_name", "http"):
+    for name in ("unix", "program", "user", "group", "server_name", "http", "status_path"):
         refuse_unsafe(facts[name] or "", quoted=False)
 
 

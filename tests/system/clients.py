@@ -66,6 +66,8 @@ class Browser:
         self.prefix = parts.path.rstrip("/")
         self.timeout = timeout
         self.cookies: dict[str, str] = {}
+        #: The address that it comes from; empty for what the kernel chooses.
+        self.source = ""
 
     def request(
         self,
@@ -77,7 +79,8 @@ class Browser:
         sent = {"Connection": "close", **(headers or {})}
         if self.cookies:
             sent["Cookie"] = "; ".join(f"{n}={v}" for n, v in self.cookies.items())
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
+        source = (self.source, 0) if self.source else None
+        connection = http.client.HTTPConnection(self.host, self.port, self.timeout, source)
         try:
             connection.request(method, self.prefix + path, body, sent)
             response = connection.getresponse()

@@ -173,6 +173,25 @@ def test_the_whole_host(spawn: Spawner, printed: Printed, own_env: Path, htpassw
         visit(site, (start_page, wiki_page, static_file, redirect, ticket, login, awkward_urls))
 
 
+#: Of one page, as visitors may write it.
+SPELLINGS = ("status", "%73tatus", "/status", "./status", "x/../status", "status?full", "status/", "STATUS")
+
+
+@pytest.mark.parametrize("options", [(), ("--script-name", "/trac")], ids=["plain", "script-name"])
+def test_what_visitors_request_is_not_shown_to_others(
+    spawn: Spawner, printed: Printed, options: tuple[str, ...]
+) -> None:
+    pool = spawn("-n", 1, *APP, *SHARED, "--status-path", "/trac/status", *options)
+    for kind in WITH_POOL:
+        browser = printed(kind, pool=pool).browser("/trac")
+        assert "accepted conn:" in browser.get("/status").text, kind
+        browser.source = "127.0.0.2"
+        assert browser.get("/status").status == 403, kind
+        for spelling in SPELLINGS:
+            assert "accepted conn" not in browser.get(f"/{spelling}").text, (kind, spelling)
+        assert browser.get("/echo").status == 200
+
+
 def test_nginx_says_since_when_a_request_waits(spawn: Spawner, printed: Printed) -> None:
     pool = spawn("-n", 1, *APP, *METRICS, *SHARED)
     answer = printed("nginx", "--mount", "/", pool=pool).browser("").get("/echo")
