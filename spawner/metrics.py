@@ -124,11 +124,7 @@ _COUNTERS: tuple[tuple[str, str, Value], ...] = (
 )
 _GAUGES: tuple[tuple[str, str, Value], ...] = (
     ("workers_wanted", "Workers wanted now.", lambda board: board.gauges[PoolGauge.TARGET]),
-    (
-        "workers_active_peak",
-        "The most workers busy at once.",
-        lambda board: board.gauges[PoolGauge.ACTIVE_PEAK],
-    ),
+    ("workers_active_peak", "The most workers busy at once.", lambda board: board.active_peak),
     ("worker_resident_peak_bytes", "The most memory a worker ever had.", lambda board: board.resident_peak),
     (
         "listen_queue_peak",

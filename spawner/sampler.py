@@ -68,13 +68,13 @@ def sample(pool: Supervisor) -> int:
         (PoolGauge.CEILING_REACHED, pool.scaling.max_reached),
         (PoolGauge.QUEUE, waiting if known else UNKNOWN),
         (PoolGauge.QUEUE_LIMIT, sum(queue.limit for queue in known)),
-        (PoolGauge.QUEUE_PEAK, max(waiting, board.noted(PoolGauge.QUEUE_PEAK))),
-        (PoolGauge.ACTIVE_PEAK, max(busy, board.noted(PoolGauge.ACTIVE_PEAK))),
         (PoolGauge.SLOW, pool.slow_requests),
         (PoolGauge.CEILING, pool.scaling.maximum),
         (PoolGauge.SAMPLED, time.time_ns()),
     ):
         board.note(gauge, value)
+    board.note_peak(PoolGauge.QUEUE_PEAK, waiting)
+    board.note_peak(PoolGauge.ACTIVE_PEAK, busy)
     return waiting
 
 

@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from spawner import metrics, privileges
@@ -28,6 +29,7 @@ from workers.channel import Channel
 from workers.connection import Ceilings
 from workers.http import SOFTWARE
 from workers.scoreboard import Scoreboard
+from workers.snapshot import PoolGauge
 from workers.statuspages import UNCACHED, Page, ping_page, status_page
 from workers.worker import Worker, WorkerConfig
 
@@ -87,7 +89,7 @@ def pages(views: Sequence[View]) -> dict[str, Page]:
     found: dict[str, Page] = {}
     for view in views:
         settings = view.settings
-        page = status_page(view.scoreboard, settings.name, settings.pm)
+        page = status_page(view.scoreboard, settings.name, settings.pm, partial(show_peak, view.scoreboard))
         path = settings.status_path or DEFAULT_PATH
         found.setdefault(path, page)
         found[f"{path}/{settings.name}"] = page
@@ -96,12 +98,19 @@ def pages(views: Sequence[View]) -> dict[str, Page]:
     return found
 
 
+def show_peak(board: Scoreboard, active: int) -> None:
+    """So many workers of a pool have been busy at once, as is told to who asks."""
+    board.note(PoolGauge.ACTIVE_SHOWN, active)
+
+
 def metrics_page(views: Sequence[View], news: NewsPage) -> Page:
     """A WSGI application that shows all pools to Prometheus."""
 
     def page(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
         openmetrics = "application/openmetrics-text" in environ.get("HTTP_ACCEPT", "")
         boards = {view.settings.name: view.scoreboard.snapshot() for view in views}
+        for view in views:
+            show_peak(view.scoreboard, boards[view.settings.name].active_peak)
         text = metrics.render(boards, news.read().status, openmetrics)
         start_response("200 OK", [("Content-Type", metrics.media_type(openmetrics)), *UNCACHED])
         return [text.encode()]

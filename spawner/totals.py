@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spawner.supervisor import Supervisor
-from workers.snapshot import Counters
+from workers.snapshot import Counters, PoolGauge, as_count
+
+_PEAKS = {gauge.name for gauge in (PoolGauge.QUEUE_PEAK, PoolGauge.ACTIVE_PEAK, PoolGauge.RESIDENT_PEAK)}
 
 
 @dataclass(frozen=True)
@@ -21,16 +23,24 @@ class Totals:
     slow: int = 0
     #: How often more workers were wanted than may be.
     ceiling: int = 0
+    #: The most that there ever was, by the names of gauges.
+    peaks: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, pool: Supervisor) -> Totals:
+        board = pool.workplace.scoreboard.snapshot()
         return cls(
-            pool.workplace.scoreboard.snapshot().totals,
+            board.totals,
             dict(pool.recycled),
             dict(pool.deaths.counted),
             dict(pool.replacement.counted),
             pool.slow_requests,
             pool.scaling.max_reached,
+            {
+                PoolGauge.QUEUE_PEAK.name: board.gauges[PoolGauge.QUEUE_PEAK],
+                PoolGauge.ACTIVE_PEAK.name: board.active_peak,
+                PoolGauge.RESIDENT_PEAK.name: board.resident_peak,
+            },
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -41,6 +51,7 @@ class Totals:
             "reloads": {"ok": self.reloads.get(True, 0), "failed": self.reloads.get(False, 0)},
             "slow": self.slow,
             "ceiling": self.ceiling,
+            "peaks": dict(self.peaks),
         }
 
     @classmethod
@@ -55,10 +66,11 @@ class Totals:
             {True: int(reloads.get("ok", 0)), False: int(reloads.get("failed", 0))},
             int(told.get("slow", 0)),
             int(told.get("ceiling", 0)),
+            {name: as_count(peak) for name, peak in told.get("peaks", {}).items() if name in _PEAKS},
         )
 
     def since(self, before: Totals) -> Totals:
-        """What has been counted after ``before`` was."""
+        """What has been counted after ``before`` was, and the peaks."""
         return Totals(
             self.counters - before.counters,
             Counter(self.recycled) - Counter(before.recycled),
@@ -66,11 +78,15 @@ class Totals:
             Counter(self.reloads) - Counter(before.reloads),
             self.slow - before.slow,
             self.ceiling - before.ceiling,
+            self.peaks,
         )
 
     def add_to(self, pool: Supervisor) -> None:
         """Have ``pool`` go on from these."""
-        pool.workplace.scoreboard.add(self.counters)
+        board = pool.workplace.scoreboard
+        board.add(self.counters)
+        for name, peak in self.peaks.items():
+            board.note_peak(PoolGauge[name], peak)
         pool.recycled.update(self.recycled)
         pool.deaths.counted.update(self.deaths)
         pool.replacement.counted.update(self.reloads)

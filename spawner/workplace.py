@@ -23,7 +23,7 @@ from workers.errors import BootError
 from workers.handoff import Handoff
 from workers.peers import PeerRules
 from workers.recycling import RecyclingLimits
-from workers.scoreboard import Scoreboard
+from workers.scoreboard import Scoreboard, Slot
 from workers.snapshot import PoolGauge
 from workers.statuspages import Page, Pages, ping_page, status_page
 from workers.worker import Worker, WorkerConfig
@@ -169,6 +169,7 @@ class Workplace:
         if "output" in extras:
             logs.lead_output_to(extras["output"])
         settings = self.settings
+        slot = self.scoreboard.slot(number)
         config = WorkerConfig(
             Ceilings(settings.max_body, settings.receive_timeout, settings.keep_alive_timeout),
             RecyclingLimits(
@@ -180,14 +181,13 @@ class Workplace:
             self.peers,
             settings.request_timeout,
             extras.get("stacks", -1),
-            self._pages(),
+            self._pages(slot),
             settings.gc_freezes,
             access_log=None if self.access is None else self.access.writer(settings),
             wsgi_errors=settings.wsgi_errors,
             pool=settings.name,
             number=number,
         )
-        slot = self.scoreboard.slot(number)
         slot.occupy(os.getpid(), generation, time.time_ns())
         Worker(
             loaded,
@@ -199,11 +199,13 @@ class Workplace:
             handoff=self.handoff,
         ).run()
 
-    def _pages(self) -> Pages:
+    def _pages(self, slot: Slot) -> Pages:
         settings = self.settings
         pages: dict[str, Page] = {}
         if settings.status_path is not None:
-            pages[settings.status_path] = status_page(self.scoreboard, settings.name, settings.pm)
+            pages[settings.status_path] = status_page(
+                self.scoreboard, settings.name, settings.pm, slot.show_peak
+            )
         if settings.ping_path is not None:
             pages[settings.ping_path] = ping_page(settings.ping_response)
         return Pages(pages)

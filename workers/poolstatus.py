@@ -66,7 +66,7 @@ class PoolStatus:
             ("idle processes", total - active),
             ("active processes", active),
             ("total processes", total),
-            ("max active processes", max(active, gauges[PoolGauge.ACTIVE_PEAK])),
+            ("max active processes", self.board.active_peak),
             ("max children reached", gauges[PoolGauge.CEILING_REACHED]),
             ("slow requests", gauges[PoolGauge.SLOW]),
             ("memory peak", self.board.resident_peak),

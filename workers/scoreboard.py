@@ -171,6 +171,10 @@ class Slot:
         words[Gauge.PRIVATE] = private
         words[Gauge.RESIDENT_PEAK] = max(resident, words[Gauge.RESIDENT_PEAK])
 
+    def show_peak(self, active: int) -> None:
+        """So many workers have been busy at once, as it tells who asks for the status."""
+        self._words[Gauge.ACTIVE_SEEN] = active
+
     # -- readers ---------------------------------------------------------------------------------
 
     # One word each, for whoever looks often: a snapshot copies and reads it all.
@@ -228,7 +232,8 @@ class Scoreboard:
         for field in range(GAUGES, COUNTERS):
             if words[field]:
                 pool[field] += words[field]
-        pool[PoolGauge.RESIDENT_PEAK] = max(pool[PoolGauge.RESIDENT_PEAK], words[Gauge.RESIDENT_PEAK])
+        self.note_peak(PoolGauge.RESIDENT_PEAK, words[Gauge.RESIDENT_PEAK])
+        self.note_peak(PoolGauge.ACTIVE_PEAK, words[Gauge.ACTIVE_SEEN])
         self._memory[start : start + WORDS * 8] = bytes(WORDS * 8)
         pool[PoolGauge.SEQUENCE] += 1
 
@@ -238,6 +243,10 @@ class Scoreboard:
 
     def noted(self, field: PoolGauge) -> int:
         return self._pool[field]
+
+    def note_peak(self, field: PoolGauge, value: int) -> None:
+        """The same of what only rises."""
+        self.note(field, max(value, self.noted(field)))
 
     def add(self, counters: Counters) -> None:
         """Begin with what an earlier master's workers have counted."""

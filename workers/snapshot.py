@@ -51,6 +51,7 @@ class Gauge(IntEnum):
     RESIDENT_PEAK = auto()
     IDLE_SINCE = auto()  # time.monotonic_ns(), 0 before the first answer
     CONNECTIONS = auto()  # as in Slot.hold()
+    ACTIVE_SEEN = auto()  # the most workers that it has shown to be busy at once
 
 
 class PoolGauge(IntEnum):
@@ -69,10 +70,11 @@ class PoolGauge(IntEnum):
     CEILING_REACHED = auto()  # how often more workers were wanted than may be
     SLOW = auto()  # requests that took longer than --slow-after
     SAMPLED = auto()  # time.time_ns() of the last look; 0 when nobody looks
+    ACTIVE_SHOWN = auto()  # as a worker's ACTIVE_SEEN; the status process writes this one, and no other
     RESIDENT_PEAK = 15  # as of a worker
 
 
-GAUGES = 18
+GAUGES = 19
 assert len(Gauge) == GAUGES
 #: Counters: numbers of words.
 ACCEPTED, REQUESTS, BYTES_OUT, BYTES_IN, CPU, DURATION_SUM, WAIT_SUM, REFUSED = range(
@@ -203,16 +205,16 @@ class Counters:
         """What to_json() has made; what is not known here is left out."""
         words = [0] * (COUNTERS - GAUGES)
         for name, number in _NAMED.items():
-            words[number - GAUGES] = _count(told.get(name, 0))
+            words[number - GAUGES] = as_count(told.get(name, 0))
         answers = told.get("answers", {})
         for number in range(len(METHODS) * len(CLASSES)):
             name = f"{METHODS[number // len(CLASSES)]} {CLASSES[number % len(CLASSES)]}"
-            words[ANSWERS - GAUGES + number] = _count(answers.get(name, 0))
+            words[ANSWERS - GAUGES + number] = as_count(answers.get(name, 0))
         for key, sum_at, start in (("durations", DURATION_SUM, DURATIONS), ("waits", WAIT_SUM, WAITS)):
             histogram = told.get(key, {})
-            words[sum_at - GAUGES] = _count(histogram.get("sum_ns", 0))
+            words[sum_at - GAUGES] = as_count(histogram.get("sum_ns", 0))
             for number, bound in enumerate((*map(str, BOUNDS), "+Inf")):
-                words[start - GAUGES + number] = _count(histogram.get("counts", {}).get(bound, 0))
+                words[start - GAUGES + number] = as_count(histogram.get("counts", {}).get(bound, 0))
         return cls(tuple(words))
 
 
@@ -222,7 +224,7 @@ _NAMED = {
 }  # fmt: skip
 
 
-def _count(told: object) -> int:
+def as_count(told: object) -> int:
     """What fits into a word with room for more. Raises TypeError for what is no number."""
     if not isinstance(told, int):
         raise TypeError(f"{told!r} is not a count")
@@ -254,6 +256,7 @@ class Snapshot:
     proportional: int
     private: int
     resident_peak: int
+    active_seen: int
     counters: Counters
     method: str = ""
     uri: str = ""
@@ -289,6 +292,7 @@ class Snapshot:
             proportional=words[Gauge.PROPORTIONAL],
             private=words[Gauge.PRIVATE],
             resident_peak=words[Gauge.RESIDENT_PEAK],
+            active_seen=words[Gauge.ACTIVE_SEEN],
             counters=Counters(words[GAUGES:]),
             **dict(zip(_TEXT_NAMES, texts)),
         )
@@ -346,6 +350,14 @@ class BoardSnapshot:
     @property
     def active(self) -> int:
         return sum(worker.busy for worker in self.workers)
+
+    @property
+    def active_peak(self) -> int:
+        """The most workers that anybody has seen busy at once: the master looks once a second, and whoever
+        shows the status whenever that is asked for."""
+        seen = [worker.active_seen for worker in self.workers]
+        shown = self.gauges[PoolGauge.ACTIVE_SHOWN]
+        return max([self.active, self.gauges[PoolGauge.ACTIVE_PEAK], shown, *seen])
 
     @property
     def resident_peak(self) -> int:

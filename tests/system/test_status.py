@@ -189,10 +189,12 @@ def status_processes(pool: Pool) -> list[int]:
 
 
 def test_counters_survive_an_upgrade(spawn: Spawner) -> None:
-    pool = spawn("-n", 1, *APP, *STATUS)
-    for _ in range(7):
+    pool = spawn("-n", 2, *APP, *STATUS)
+    for _ in range(6):
         get(pool, "/echo")
     visit = busy_visit(pool, "/sleep?seconds=4")
+    before = status(pool)
+    assert before["max active processes"] == 2
     pool.signal(signal.SIGUSR2)
     successor = int(pool.wait_for_line(r"upgraded: process (\d+)")[1])
     # It is answered by the old program, and counted once that has ended.
@@ -206,6 +208,8 @@ def test_counters_survive_an_upgrade(spawn: Spawner) -> None:
         return int(status(pool)["accepted conn"]) - asked
 
     wait_until(lambda: requests() == 8, what="the count of both programs")
+    after = status(pool)
+    assert all(after[peak] >= before[peak] for peak in ("max active processes", "memory peak"))
     os.kill(successor, signal.SIGTERM)
     wait_gone([successor])
 

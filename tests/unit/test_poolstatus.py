@@ -12,7 +12,7 @@ import pytest
 from workers.poolstatus import UNKNOWN, PoolStatus, render
 from workers.scoreboard import Scoreboard
 from workers.snapshot import PoolGauge
-from workers.statuspages import Pages, ping_page, status_page
+from workers.statuspages import Page, Pages, ping_page, status_page
 
 # sapi/fpm/fpm/fpm_status.c of PHP 8.4, in its order.
 POOL = [
@@ -151,8 +151,25 @@ def test_what_counts_in_a_query_is_that_a_name_is_there(query: str) -> None:
     assert render(a_status(), query)[0].startswith(expected)
 
 
+def test_whoever_shows_it_says_no_less_later() -> None:
+    board = Scoreboard(2)
+    slots = [board.assign(number) for number in (1, 2)]
+    for number, slot in enumerate(slots, 1):
+        slot.occupy(number, 1, 0)
+        slot.begin(1, {})
+    pages = [status_page(board, "trac", "static", slot.show_peak) for slot in slots]
+
+    def shown(page: Page) -> int:
+        (text,) = page({"QUERY_STRING": "json"}, lambda *answer: None)
+        return int(json.loads(text)["max active processes"])
+
+    assert shown(pages[0]) == 2
+    slots[0].end("GET", 200, 0, 1, 1)
+    assert shown(pages[1]) == 2
+
+
 def test_pages_go_by_the_path_as_the_web_server_has_it() -> None:
-    page = status_page(Scoreboard(1), "p", "static")
+    page = status_page(Scoreboard(1), "p", "static", print)
     pages = Pages({"/trac/status": page, "/ping": ping_page("fine")})
     assert pages.find({"SCRIPT_NAME": "/trac", "PATH_INFO": "/status"}) is page
     assert pages.find({"SCRIPT_NAME": "/trac/status"}) is page

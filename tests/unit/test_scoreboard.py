@@ -100,6 +100,28 @@ def test_what_a_worker_has_counted_outlives_it() -> None:
     assert board.snapshot().totals.requests == 3
 
 
+def test_how_many_were_busy_at_once_never_falls() -> None:
+    """Whoever has told it: a worker, also one that is gone, the status process, or the master."""
+    board = Scoreboard(3)
+    slots = [board.assign(number) for number in (1, 2, 3)]
+    for slot in slots:
+        slot.occupy(1, 1, 0)
+        slot.begin(1, {})
+    told = board.snapshot().active_peak
+    slots[0].show_peak(told)
+    for slot in slots:
+        slot.end("GET", 200, 0, 1, 1)
+    found = board.snapshot()
+    assert (told, found.active, found.active_peak) == (3, 0, 3)
+    board.release(1)
+    assert board.snapshot().active_peak == 3
+    board.note(PoolGauge.ACTIVE_SHOWN, 5)
+    assert board.snapshot().active_peak == 5
+    board.note_peak(PoolGauge.ACTIVE_PEAK, 7)
+    board.note_peak(PoolGauge.ACTIVE_PEAK, 6)
+    assert board.snapshot().active_peak == 7
+
+
 def test_a_request_in_progress_is_accepted_but_not_answered() -> None:
     board = Scoreboard(1)
     board.assign(1).occupy(1, 1, 1)

@@ -20,8 +20,10 @@ def counted(requests: int) -> Counters:
     return board.snapshot().totals
 
 
-BEFORE = Totals(counted(2), {"max-requests": 1}, {"SIGKILL": 1}, {True: 1}, 1)
-AFTER = Totals(counted(5), {"max-requests": 1, "reload": 2}, {"SIGKILL": 3}, {True: 1, False: 4}, 2)
+BEFORE = Totals(counted(2), {"max-requests": 1}, {"SIGKILL": 1}, {True: 1}, 1, 0, {"QUEUE_PEAK": 3})
+AFTER = Totals(
+    counted(5), {"max-requests": 1, "reload": 2}, {"SIGKILL": 3}, {True: 1, False: 4}, 2, 0, {"QUEUE_PEAK": 4}
+)
 
 
 def test_there_and_back() -> None:
@@ -34,10 +36,13 @@ def test_only_what_has_been_counted_since() -> None:
     assert since.counters == counted(3)
     assert (since.recycled, since.deaths, since.slow) == ({"reload": 2}, {"SIGKILL": 2}, 1)
     assert since.to_json()["reloads"] == {"ok": 0, "failed": 4}
+    # The most that there ever was is no sum.
+    assert since.peaks == {"QUEUE_PEAK": 4}
 
 
 def test_another_version_may_tell_less() -> None:
-    assert Totals.from_json({"moons": 3}).to_json() == Totals(Counters.none()).to_json()
+    told = {"moons": 3, "peaks": {"MOONS": 3}}
+    assert Totals.from_json(told).to_json() == Totals(Counters.none()).to_json()
 
 
 @pytest.mark.parametrize("count", ["7", None, [1]])
