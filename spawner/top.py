@@ -26,8 +26,8 @@ from spawner.status import PoolStatus, Status, WorkerStatus
 
 #: Of the sparkline: how many steps it remembers.
 REMEMBERED = 60
-#: Wide enough for each column where nobody can say how wide the output is.
-PLAIN_WIDTH = 120
+#: Where nobody can say how wide the output is: wide enough for each column, and for all of a request.
+PLAIN_WIDTH = 500
 _LEVELS = "▁▂▃▄▅▆▇█"
 _BAR = 8
 #: Of the table: titles, whether they are aligned to the right, and from which width of the terminal on
@@ -108,10 +108,13 @@ class Screen:
         master = status["master"]
         told = f"{master['state']} for {span(master['age_s'])}"
         parts: list[Any] = [_line(f"trac-spawn {master['version']} (pid {master['pid']}): {told}")]
-        room = None if rows is None else max(1, (rows - 3) // max(1, len(status["pools"])) - 5)
+        rooms = _rooms(status["pools"], rows)
         for pool in status["pools"]:
-            parts += [Text(""), *self._pool(pool)]
-            parts += self._workers(pool, columns, room)
+            if rooms is None:
+                parts.append(next(self._pool(pool)))
+            else:
+                parts += [Text(""), *self._pool(pool)]
+                parts += self._workers(pool, columns, rooms[pool["name"]])
         return Group(*parts)
 
     def _pool(self, pool: PoolStatus) -> Iterator[Text]:
@@ -132,7 +135,7 @@ class Screen:
             text = _line(printable(f"  {place['address']}: {known(waiting)} of {known(limit)} waiting "))
             yield text.append(bar(waiting or 0, limit or 0, self._blocks), style="red" if waiting else "")
 
-    def _workers(self, pool: PoolStatus, columns: int, room: Optional[int]) -> Iterator[Any]:
+    def _workers(self, pool: PoolStatus, columns: int, room: int) -> Iterator[Any]:
         workers = pool["workers"] if self._plain else sorted(pool["workers"], key=SORTS[self.sort])
         table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="reverse", expand=True)
         shown = [columns >= least for _, _, least in _COLUMNS]
@@ -144,8 +147,26 @@ class Screen:
             row = _row(worker, bar(worker["rss"] or 0, most, self._blocks))
             table.add_row(*compress(row, shown))
         yield table
-        if room is not None and len(workers) > room:
+        if len(workers) > room:
             yield Text(f"  and {len(workers) - room} more")
+
+
+def _rooms(pools: list[PoolStatus], rows: Optional[int]) -> Optional[dict[str, int]]:
+    """For how many workers of each pool there is a line; None where there is only one for each pool."""
+    if rows is None:
+        return {pool["name"]: len(pool["workers"]) for pool in pools}
+    # Of each pool an empty line, two on its own and the head of the table; of all, the first and the last.
+    left = rows - 2 - sum(4 + len(pool["addresses"]) for pool in pools)
+    if left < 2 * len(pools):
+        return None
+    rooms: dict[str, int] = {}
+    # Who needs little comes first: the others have what it leaves.
+    for number, pool in enumerate(sorted(pools, key=lambda pool: len(pool["workers"]))):
+        share, wanted = left // (len(pools) - number), len(pool["workers"])
+        # The last line says how many more there are.
+        rooms[pool["name"]] = wanted if wanted <= share else share - 1
+        left -= min(wanted, share)
+    return rooms
 
 
 def _line(text: str, style: str = "") -> Text:

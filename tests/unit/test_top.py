@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from spawner import ctl, top
-from spawner.status import Status
+from spawner.status import PoolStatus, Status
 
 from .test_ctl import pool_status, status_of
 
@@ -75,7 +75,28 @@ def test_a_long_request_leaves_the_other_columns_alone(columns: int) -> None:
 def test_what_has_no_room_is_counted() -> None:
     status = status_of(pool_status(busy=0, idle=50))
     text = drawn(top.Screen(), status, 24)
-    assert len(text.splitlines()) <= 23 and "and 34 more" in text
+    assert len(text.splitlines()) <= 23 and "and 33 more" in text
+
+
+def named(name: str, idle: int) -> PoolStatus:
+    pool = pool_status("unix:/s", busy=0, idle=idle)
+    pool["name"] = name
+    return pool
+
+
+def test_who_has_few_workers_leaves_the_room_to_others() -> None:
+    status = status_of(named("few", 2), named("many", 50), named("more", 60))
+    text = drawn(top.Screen(), status, 60)
+    # All lines but the first, the last and 5 of each pool; 2 of the rest are for "and so many more".
+    assert len(text.splitlines()) == 59
+    assert "and 31 more" in text and "and 40 more" in text
+
+
+@pytest.mark.parametrize("rows", [1, 10, 14, 24, 30])
+def test_every_pool_is_seen_in_a_small_terminal(rows: int) -> None:
+    pools = [named(f"pool{number}", number) for number in range(8)]
+    text = drawn(top.Screen(), status_of(*pools), rows)
+    assert all(pool["name"] in text for pool in pools) and "SLOT" not in text
 
 
 def test_nothing_in_it_moves_the_terminal() -> None:
@@ -84,7 +105,12 @@ def test_nothing_in_it_moves_the_terminal() -> None:
 
 
 def test_plain_text_is_ascii() -> None:
-    text = "\n".join(top.lines(status_of(pool_status("unix:/s"))))
+    status = status_of(pool_status("unix:/s"))
+    request = status["pools"][0]["workers"][0]["request"]
+    assert request is not None
+    request["uri"] = "/x" * 127
+    text = "\n".join(top.lines(status))
+    assert "/x" * 127 in text
     assert text.isascii() and "########" in text and "requests 6, - \n" not in text
 
 
