@@ -116,6 +116,8 @@ class WorkerHandle:
     drains: bool = False
     #: A file in memory to which it writes its stack, see stacks.py; None before it has one.
     stacks: Optional[int] = None
+    #: Whether the master has ended it in the middle of a request.
+    ended: bool = False
     #: What it writes to standard output; None when nobody listens.
     output: Optional[Capture] = None
     #: Since when a signal such as SIGSTOP keeps it from running; None while it runs.

@@ -26,7 +26,7 @@ class HardMemory:
     def exceeding(
         self, workers: Iterable[WorkerHandle], now: float
     ) -> Iterator[tuple[WorkerHandle, str]]:
-        """Who is over the limit, and the reason in words, once it is time to look."""
+        """Who is over the limit, and how much it has in words, once it is time to look."""
         if now < self.due:
             return
         self.due = now + INTERVAL
@@ -35,7 +35,7 @@ class HardMemory:
             if worker.pid is not None and worker.kill_at is None:
                 private = self._private(worker.pid)
                 if private > self._limit:
-                    yield worker, f"hard-memory ({private >> 20} MiB private)"
+                    yield worker, f"{private >> 20} MiB private"
 
     def _private(self, pid: int) -> int:
         try:

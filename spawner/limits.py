@@ -24,8 +24,9 @@ log = logging.getLogger("trac-spawn")
 
 #: A child may be stopped by a signal for this long, as by somebody who takes a look (seconds).
 STOPPED_GRACE = 1.0
-#: The reason of workers whose request took too long.
+#: The reasons of workers whose request took too long, and of those with too much memory.
 TIMED_OUT = "request-timeout"
+HARD_MEMORY = "hard-memory"
 
 Child = Union[WorkerHandle, TemplateHandle]
 
@@ -130,36 +131,49 @@ class Limits:
             child.stopped = None
 
     def _check_memory(self, workers: Iterable[WorkerHandle], now: float) -> None:
-        for worker, reason in self._memory.exceeding(workers, now):
+        for worker, size in self._memory.exceeding(workers, now):
             if worker.state is WorkerState.STARTING:
                 # Loading alone takes more: to recycle it would be to try for ever.
-                worker.failure = BootError(f"{reason} before its first request", os.EX_CONFIG)
+                reason = f"{HARD_MEMORY} ({size}) before its first request"
+                worker.failure = BootError(reason, os.EX_CONFIG)
                 worker.signal(signal.SIGKILL)
-            else:
-                self._retire(worker, reason)
-                self._terminate(worker)
+                continue
+            slot = worker.slot.snapshot()
+            if slot.busy:
+                size += f": {slot.request}"
+                self._end(worker, interruption.SHOW_STACK)
+            self._retire(worker, f"{HARD_MEMORY} ({size})")
+            self._terminate(worker)
 
     def _check_requests(self, workers: Iterable[WorkerHandle], now: float) -> None:
         if now < self._overdue.due:
             return
         self._write_slow_log()
         for worker, slot, age, ended in self._overdue.find(workers, now):
-            clear_stack(worker)
             if ended:
                 self._retire(worker, f"{TIMED_OUT} ({age:.1f} s: {slot.request})")
                 worker.kill_at = now + self._settings.kill_after
-                worker.signal(interruption.END_REQUEST)
-            else:
+                self._end(worker, interruption.END_REQUEST)
+            elif not worker.ended:
+                clear_stack(worker)
                 self.slow += 1
                 self._shown.append((worker, f"{worker.describe()}: {slot.request}: {age:.1f} s"))
                 worker.signal(interruption.SHOW_STACK)
+
+    @staticmethod
+    def _end(worker: WorkerHandle, by: int) -> None:
+        """The request that it answers is lost: by the signal ``by`` it says where it is."""
+        worker.ended = True
+        clear_stack(worker)
+        worker.signal(by)
 
     def _write_slow_log(self) -> None:
         """Whoever was told to write its stack has had a moment to do so."""
         shown, self._shown = self._shown, []
         for worker, what in shown:
             stack = read_stack(worker)
-            clear_stack(worker)
+            if not worker.ended:
+                clear_stack(worker)
             slowlog.write(self._settings.slow_log, what, stack)
             self._found_slow(
                 {"at": time.time(), "pool": self._settings.name, "what": what, "stack": stack}

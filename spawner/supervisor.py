@@ -17,7 +17,7 @@ from spawner.growth import Growth
 from spawner.inheritance import SUCCESSOR
 from spawner.leaks import Leaks
 from spawner.lifecycle import Event
-from spawner.limits import TIMED_OUT, Limits
+from spawner.limits import Limits
 from spawner.pool import WorkerState, plan
 from spawner.replacement import RELOAD, Reloaded, Replacement
 from spawner.scaling import Scaling
@@ -389,8 +389,7 @@ class Supervisor:
     def _worker_ended(self, worker: WorkerHandle, status: int) -> None:
         self._switchboard.hang_up(worker.channel)
         stack = read_stack(worker)
-        overdue = worker.reason.startswith(TIMED_OUT)
-        if overdue:
+        if worker.ended:
             log.warning(
                 "%s: %s: the stack of that request:\n%s", worker.describe(), worker.reason, stack or "unknown"
             )
@@ -407,9 +406,9 @@ class Supervisor:
             log.warning(
                 "%s died: %s after %d requests%s%s", worker.describe(), describe_status(status),
                 slot.requests, f", in the middle of one: {slot.request}" if slot.busy else "",
-                f"\n{stack}" if stack and not overdue else "",
+                f"\n{stack}" if stack and not worker.ended else "",
             )  # fmt: skip
-            if not overdue:
+            if not worker.ended:
                 self.deaths.remember(worker, describe_status(status), stack)
             if worker.state is WorkerState.READY:
                 delay = self._setbacks.died(worker.born, worker.ready_at, slot.requests)

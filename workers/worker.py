@@ -139,7 +139,8 @@ class Worker:
                 self._follow_orders()
                 self._check_clock()
         except Terminated:
-            log.warning("%s: ended in the middle of a request", self._name)
+            lost = self._slot.snapshot().request
+            log.warning("%s: ended in the middle of a request: %s", self._name, lost)
         self._tell_growth(leaving=True)
         self._connections.close()
 

@@ -13,6 +13,7 @@ import pytest
 from workers.heap import LOOK_EVERY
 
 from .clients import Load, fcgi_load
+from .control import ask
 from .pools import MODES, Pool, Spawner
 from .processes import wait_until
 from .visits import APP, Visit, busy_visit, get, kept_open_load, serving_pid
@@ -103,8 +104,11 @@ def test_hard_memory_ends_a_request(spawn: Spawner) -> None:
     pool = spawn("-n", 2, "--app", "eater:application", "--hard-memory", "120M")
     calm = {worker.pid for worker in pool.workers()}
     visit = Visit(pool, "/eat")
-    pool.wait_for_line(r"recycled: hard-memory \(\d+ MiB private\)")
+    pool.wait_for_line(r"recycled: hard-memory \(\d+ MiB private: GET /eat id=\w+\)")
     assert visit.lost()
+    pool.wait_for_line(r"eater.py., line \d+ in application")
+    (death,) = ask(pool, "last-deaths")["deaths"]
+    assert death["reason"].startswith("hard-memory (") and "eater.py" in death["traceback"]
     wait_until(lambda: len({worker.pid for worker in pool.workers()} & calm) == 1)
     pool.wait_workers(2, "idle")
     assert get(pool, "/calm") == "calm"

@@ -230,6 +230,7 @@ def test_a_request_that_outlasts_the_stop_timeout_is_ended(spawn: Spawner) -> No
     assert time.monotonic() - begun > 0.9
     assert visit.lost()
     assert "killed" not in pool.log  # SIGTERM sufficed
+    assert "ended in the middle of a request: GET /sleep?seconds=60&visit=" in pool.log
 
 
 @MODES

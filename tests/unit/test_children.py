@@ -80,9 +80,9 @@ def test_a_signal_to_nobody_is_no_error() -> None:
 def test_hard_memory_names_who_is_over_it(worker: WorkerHandle) -> None:
     worker.pid = os.getpid()
     limit = HardMemory(MIB)
-    ((who, reason),) = limit.exceeding([worker], now=10.0)
+    ((who, size),) = limit.exceeding([worker], now=10.0)
     assert who is worker
-    assert reason.startswith("hard-memory (")
+    assert size.endswith(" MiB private")
 
 
 def test_hard_memory_looks_now_and_then(worker: WorkerHandle) -> None:
