@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Callable, Iterable, Mapping, Optional
 from spawner import __version__, verbs
 from spawner.addresses import address_of
 from spawner.calls import Call
+from spawner.ceilings import ceilings
 from spawner.children import WorkerHandle
 from spawner.listenqueue import queues_of
 from spawner.news import News
@@ -236,6 +237,7 @@ def _pool_status(name: str, pool: Supervisor) -> PoolStatus:
         },
         "recycles": dict(pool.recycled),
         "deaths": dict(pool.deaths.counted),
+        "limits": ceilings(pool.workplace.settings),
         "refused": board.totals.refused,
     }
 

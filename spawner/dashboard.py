@@ -18,7 +18,7 @@ import jinja2
 
 from spawner.history import POINTS, STEP, Interval, Point, intervals, percentile
 from spawner.news import News
-from spawner.report import moment, size, span
+from spawner.report import limits_in_words, moment, size, span
 from spawner.status import PoolStatus
 from workers.snapshot import BoardSnapshot, PoolGauge, Snapshot, Stage
 from workers.text import escaped
@@ -95,6 +95,7 @@ def _pool(pool: PoolView, told: Optional[PoolStatus], now: float, clock: int) ->
         "name": pool.name,
         "pm": pool.pm,
         "told": told,
+        "limits": limits_in_words(told) if told else [],
         "board": board,
         "active": board.active,
         "total": len(board.workers),

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Callable, Optional
 
+from spawner.ceilings import BYTES, REQUESTS, SECONDS
 from spawner.limits import TIMED_OUT
 from spawner.status import PoolStatus, Status
 from workers.snapshot import BoardSnapshot, Histogram, PoolGauge, Stage
@@ -208,6 +209,10 @@ def _of_pools(pools: Iterable[PoolStatus]) -> Iterator[Family]:
     most = Family("trac_spawn_workers_max", "gauge", "How many workers the pool may have.")
     serving = Family("trac_spawn_generation", "gauge", "The generation that serves.")
     age = Family("trac_spawn_template_age_seconds", "gauge", "Since the template was started.")
+    limits = [
+        (options, Family(f"trac_spawn_limit_{unit}", "gauge", "Limits of a pool, by option; 0 for none."))
+        for unit, options in (("bytes", BYTES), ("seconds", SECONDS), ("requests", REQUESTS))
+    ]
     reloads = Family("trac_spawn_reloads", "counter", "Reloads of a pool by result.")
     recycled = Family("trac_spawn_recycled_workers", "counter", "Workers replaced, by cause.")
     died = Family("trac_spawn_dead_workers", "counter", "Workers that died unasked, by cause.")
@@ -220,6 +225,9 @@ def _of_pools(pools: Iterable[PoolStatus]) -> Iterator[Family]:
         most.add(pool["max_workers"], pool=name)
         serving.add(pool["generation"], pool=name)
         age.add(pool["template"]["age_s"] if pool["template"] else None, pool=name)
+        for option, value in pool.get("limits", {}).items():
+            for options, family in limits:
+                family.add(value if option in options else None, pool=name, option=option)
         reloads.add(pool["reloads"]["ok"], pool=name, result="ok")
         reloads.add(pool["reloads"]["failed"], pool=name, result="failed")
         for cause, count in pool["recycles"].items():
@@ -228,3 +236,4 @@ def _of_pools(pools: Iterable[PoolStatus]) -> Iterator[Family]:
             died.add(count, pool=name, cause=cause)
         overdue.add(pool["recycles"].get(TIMED_OUT, 0), pool=name)
     yield from (queue, limit, most, serving, age, reloads, recycled, died, overdue)
+    yield from (family for _, family in limits)

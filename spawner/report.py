@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
+from spawner.ceilings import BYTES, SECONDS
 from spawner.doctor import report as doctor_report
 from spawner.status import (
     Config,
@@ -63,7 +64,10 @@ def _pool(pool: PoolStatus) -> Lines:
     if reloads["last_error"]:
         yield f"  the last reload that failed: {_one_line(reloads['last_error'])}"
     yield f"  recycled: {counts(pool['recycles'])}; died: {counts(pool['deaths'])}"
-    # A master of an older version does not say it.
+    # A master of an older version does not say these.
+    limits = [f"{name} {value}" for name, value in limits_in_words(pool)]
+    if limits:
+        yield f"  limits: {', '.join(limits)}"
     if pool.get("refused"):
         yield f"  connections refused by who made them: {pool['refused']}"
     if pool["workers"]:
@@ -75,6 +79,16 @@ def _pool(pool: PoolStatus) -> Lines:
         if request is not None:
             user = f" ({request['user']})" if request["user"] else ""
             yield f"  slot {worker['slot']}: {_one_line(request['method'] + ' ' + request['uri'])}{user}"
+
+
+def limits_in_words(pool: PoolStatus) -> list[tuple[str, str]]:
+    """Each limit that there is, by its option."""
+    units: dict[str, Callable[[float], str]] = {
+        **dict.fromkeys(BYTES, lambda value: size(int(value))),
+        **dict.fromkeys(SECONDS, span),
+    }
+    limits = pool.get("limits", {}).items()
+    return [(name, units.get(name, "{:g}".format)(value)) for name, value in limits if value]
 
 
 def _answers(pool: PoolStatus) -> str:

@@ -81,6 +81,7 @@ class PoolStatus(TypedDict):
     reloads: ReloadsStatus
     recycles: Dict[str, int]  # by cause
     deaths: Dict[str, int]  # by cause
+    limits: Dict[str, float]  # by option: requests, bytes or seconds; 0 for none
     refused: int  # connections, because of who made them
     slow: int  # requests that took longer than --slow-after
     scoreboard: str  # a letter a worker, as Apache has it

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 from spawner import metrics, privileges
+from spawner.ceilings import ceilings
 from spawner.history import History
 from spawner.news import NewsPage
 from spawner.privileges import Identity
@@ -89,7 +90,8 @@ def pages(views: Sequence[View]) -> dict[str, Page]:
     found: dict[str, Page] = {}
     for view in views:
         settings = view.settings
-        page = status_page(view.scoreboard, settings.name, settings.pm, partial(show_peak, view.scoreboard))
+        note = partial(show_peak, view.scoreboard)
+        page = status_page(view.scoreboard, settings.name, settings.pm, ceilings(settings), note)
         path = settings.status_path or DEFAULT_PATH
         found.setdefault(path, page)
         found[f"{path}/{settings.name}"] = page

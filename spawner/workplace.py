@@ -10,6 +10,7 @@ from typing import Mapping, Optional, Sequence
 
 from spawner import admission, logs, privileges
 from spawner.accessfile import AccessFile
+from spawner.ceilings import ceilings
 from spawner.history import History
 from spawner.inheritance import Inheritance
 from spawner.listeners import Access, Listener, open_listener
@@ -204,7 +205,7 @@ class Workplace:
         pages: dict[str, Page] = {}
         if settings.status_path is not None:
             pages[settings.status_path] = status_page(
-                self.scoreboard, settings.name, settings.pm, slot.show_peak
+                self.scoreboard, settings.name, settings.pm, ceilings(settings), slot.show_peak
             )
         if settings.ping_path is not None:
             pages[settings.ping_path] = ping_page(settings.ping_response)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import html
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Union
 
 from workers.snapshot import BoardSnapshot, PoolGauge, Snapshot, Stage
@@ -41,13 +41,15 @@ _METRICS = {
 
 @dataclass(frozen=True)
 class PoolStatus:
-    """One pool at one moment. ``now`` is time.time_ns(), ``clock`` time.monotonic_ns()."""
+    """One pool at one moment. ``now`` is time.time_ns(), ``clock`` time.monotonic_ns(). ``limits`` are by
+    option, in bytes, seconds or requests."""
 
     name: str
     pm: str
     board: BoardSnapshot
     now: int
     clock: int
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     def rows(self) -> list[Row]:
         """php-fpm's, in its order."""
@@ -84,6 +86,7 @@ class PoolStatus:
             ("bytes in", totals.bytes_in),
             ("bytes out", totals.bytes_out),
             *((f"answers {kind}", totals.of_class(kind)) for kind in ("2xx", "3xx", "4xx", "5xx", "cut")),
+            *((name.replace("-", " "), value) for name, value in self.limits.items()),
         ]
 
     def process_rows(self, worker: Snapshot) -> list[Row]:
@@ -204,7 +207,7 @@ def as_openmetrics(status: PoolStatus, full: bool) -> str:
     for name, (metric, kind, text) in _METRICS.items():
         lines += _metric(f"phpfpm_{metric}", kind, text, rows[name])
     for name, value in status.own_rows():
-        if isinstance(value, int):
+        if not isinstance(value, str):
             own = "trac_spawn_" + name.replace(" ", "_")
             lines += _metric(own, "gauge", f"{name[0].upper()}{name[1:]}.", value)
     return "\n".join([*lines, "# EOF"]) + "\n"

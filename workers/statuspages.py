@@ -19,12 +19,14 @@ UNCACHED = [
 ]
 
 
-def status_page(board: Scoreboard, name: str, pm: str, show_peak: Callable[[int], None]) -> Page:
-    """A WSGI application that shows ``board``. ``show_peak`` is told of how many active workers that says,
-    so that nobody says less from then on."""
+def status_page(
+    board: Scoreboard, name: str, pm: str, limits: Mapping[str, float], show_peak: Callable[[int], None]
+) -> Page:
+    """A WSGI application that shows ``board``. ``limits`` as in PoolStatus. ``show_peak`` is told of how
+    many active workers that says, so that nobody says less from then on."""
 
     def page(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-        status = PoolStatus(name, pm, board.snapshot(), time.time_ns(), time.monotonic_ns())
+        status = PoolStatus(name, pm, board.snapshot(), time.time_ns(), time.monotonic_ns(), limits)
         show_peak(status.board.active_peak)
         media_type, text = render(status, environ.get("QUERY_STRING", ""))
         start_response("200 OK", [("Content-Type", media_type), *UNCACHED])

@@ -35,6 +35,7 @@ def test_a_browser_sees_what_happens(spawn: Spawner, chromium: Chromium) -> None
     pool = spawn("-n", 2, *APP, *METRICS, "--slow-after", "0.5")
     chromium.look(1200, 1400)
     chromium.open(url_of(pool))
+    assert "Limit: slow-after0.5s" in chromium.text("dl").replace("\n", "")
     assert "trac" in chromium.text("h2") and chromium.text("#busy-1") == "0 of 2"
     # It fetches itself anew: nobody touches it from here on.
     for _ in range(5):

@@ -9,9 +9,13 @@ import sys
 from pathlib import Path
 
 import spawner
-from spawner import signals
+from spawner import metrics, signals
+from spawner.ceilings import ceilings
+from spawner.settings import Settings
+from workers.poolstatus import PoolStatus
 
 from .test_man_trac_fcgi import items
+from .test_metrics import a_board, a_status
 
 ROOT = Path(spawner.__file__).resolve().parents[1]
 TEXT = (ROOT / "man" / "trac-spawn.8").read_text()
@@ -59,3 +63,26 @@ def test_every_variable_that_is_no_setting_is_there() -> None:
     assert "XDG_RUNTIME_DIR" in read
     # HOME is set, for another user.
     assert read - {"HOME"} <= items(section("ENVIRONMENT"), "Ev")
+
+
+def figures(start: str, end: str) -> set[str]:
+    """The names of a part of FIGURES."""
+    part = section("FIGURES").partition(start)[2].partition(end)[0]
+    lines = re.findall(r"^\.It (.*)$", part, re.MULTILINE)
+    return {name for line in lines for name in line.split(" , ")}
+
+
+def test_every_figure_of_the_status_is_there_and_no_other() -> None:
+    limits = ceilings(Settings(env="/e", socket="/s"))
+    status = PoolStatus("trac", "static", a_board(), 1, 1, limits)
+    assert figures(".Ss Status", ".Ss Metrics") == {
+        *(name for name, _ in status.own_rows()),
+        *(name for rows in map(status.own_process_rows, status.board.workers) for name, _ in rows),
+    }
+
+
+def test_every_metric_is_there_and_no_other() -> None:
+    told = a_status()
+    told["pools"][0]["limits"] = ceilings(Settings(env="/e", socket="/s"))
+    shown = metrics.render({"trac": a_board()}, told, openmetrics=False)
+    assert figures(".Ss Metrics", ".Sh ") == set(re.findall(r"^# TYPE (\S+)", shown, re.MULTILINE))

@@ -40,7 +40,7 @@ def a_status(name: str = "trac") -> Status:
         "template": {"pid": 1, "generation": 3, "ready": True, "age_s": 12.5},
         "workers": [], "reloads": {"ok": 2, "failed": 1, "last_error": None},
         "recycles": {"max-requests": 7, "request-timeout": 2}, "deaths": {"SIGSEGV": 1},
-        "refused": 0,
+        "refused": 0, "limits": {"max-memory": 1 << 30, "request-timeout": 2.5, "max-requests": 0},
     }  # fmt: skip
     return {
         "master": {"version": "1", "pid": 1, "started": 1e9, "age_s": 1.0, "state": "running"},
@@ -83,6 +83,9 @@ def test_prometheus_reads_all_of_it(openmetrics: bool) -> None:
     assert value("trac_spawn_dead_workers_total", cause="SIGSEGV") == 1
     assert value("trac_spawn_request_timeouts_total") == 2
     assert value("trac_spawn_template_age_seconds") == 12.5
+    assert value("trac_spawn_limit_bytes", option="max-memory") == 1 << 30
+    assert value("trac_spawn_limit_seconds", option="request-timeout") == 2.5
+    assert value("trac_spawn_limit_requests", option="max-requests") == 0
     assert value("trac_spawn_generation") == 3 and value("trac_spawn_slow_requests_total") == 3
     assert found["trac_spawn_info", (("version", "1"),)] == 1
 

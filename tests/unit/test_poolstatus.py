@@ -52,7 +52,8 @@ def a_status() -> PoolStatus:
         slot.end("POST", 200, 5, 2_000_000, 1_000_000)
         slot.memory(number << 20, 0, 0)
     board.slot(2).begin(5 * 10**9, BAD, "an-id")
-    return PoolStatus("trac", "static", board.snapshot(), (START + 60) * 10**9, 6 * 10**9)
+    limits = {"max-memory": 1 << 30, "request-timeout": 2.5}
+    return PoolStatus("trac", "static", board.snapshot(), (START + 60) * 10**9, 6 * 10**9, limits)
 
 
 def test_json_has_the_names_order_and_types() -> None:
@@ -68,6 +69,7 @@ def test_json_has_the_names_order_and_types() -> None:
     assert (found["idle processes"], found["active processes"], found["total processes"]) == (1, 1, 2)
     assert (found["max listen queue"], found["max active processes"], found["slow requests"]) == (9, 2, 4)
     assert found["memory peak"] == 2 << 20
+    assert (found["max memory"], found["request timeout"]) == (1 << 30, 2.5)
     idle, busy = found["processes"]
     assert list(idle)[: len(PROCESS)] == PROCESS
     texts = {"state", "request method", "request uri", "user", "script"}
@@ -157,7 +159,7 @@ def test_whoever_shows_it_says_no_less_later() -> None:
     for number, slot in enumerate(slots, 1):
         slot.occupy(number, 1, 0)
         slot.begin(1, {})
-    pages = [status_page(board, "trac", "static", slot.show_peak) for slot in slots]
+    pages = [status_page(board, "trac", "static", {}, slot.show_peak) for slot in slots]
 
     def shown(page: Page) -> int:
         (text,) = page({"QUERY_STRING": "json"}, lambda *answer: None)
@@ -169,7 +171,7 @@ def test_whoever_shows_it_says_no_less_later() -> None:
 
 
 def test_pages_go_by_the_path_as_the_web_server_has_it() -> None:
-    page = status_page(Scoreboard(1), "p", "static", print)
+    page = status_page(Scoreboard(1), "p", "static", {}, print)
     pages = Pages({"/trac/status": page, "/ping": ping_page("fine")})
     assert pages.find({"SCRIPT_NAME": "/trac", "PATH_INFO": "/status"}) is page
     assert pages.find({"SCRIPT_NAME": "/trac/status"}) is page
