@@ -90,6 +90,7 @@ def _pool(pool: PoolView, told: Optional[PoolStatus], now: float, clock: int) ->
     board = pool.board
     totals = board.totals
     past = intervals(list(pool.points))
+    limits = told.get("limits", {}) if told else {}
     counts = list(totals.durations.counts)
     return {
         "name": pool.name,
@@ -104,7 +105,8 @@ def _pool(pool: PoolView, told: Optional[PoolStatus], now: float, clock: int) ->
         "slow": board.gauges[PoolGauge.SLOW],
         "classes": [(kind, totals.of_class(kind)) for kind in ("2xx", "3xx", "4xx", "5xx", "cut")],
         "percentiles": [(share, milliseconds(percentile(counts, share / 100))) for share in (50, 95, 99)],
-        "largest": max([worker.resident for worker in board.workers], default=0),
+        # As in top.py.
+        "most_private": limits.get("max-memory") or max([one.private for one in board.workers], default=0),
         "workers": [_worker(worker, clock) for worker in board.workers],
         "graphs": _graphs(past, now),
     }

@@ -34,7 +34,7 @@ _BAR = 8
 #: there is room for them. The last one gets what the others leave.
 _COLUMNS = (
     ("SLOT", True, 0), ("GEN", True, 90), ("PID", True, 70), ("STATE", False, 0), ("REQUESTS", True, 60),
-    ("AGE", True, 90), ("MEMORY", True, 50), ("", False, 100), ("FOR", True, 0), ("REQUEST", False, 0),
+    ("AGE", True, 90), ("MEMORY", True, 50), ("PRIVATE", False, 100), ("FOR", True, 0), ("REQUEST", False, 0),
 )  # fmt: skip
 
 
@@ -142,13 +142,20 @@ class Screen:
         for name, right, _ in compress(_COLUMNS, shown):
             justify: JustifyMethod = "right" if right else "left"
             table.add_column(name, justify=justify, no_wrap=True, ratio=1 if name == "REQUEST" else None)
-        most = max((worker["rss"] or 0 for worker in workers), default=0)
+        most = _most_private(pool)
         for worker in workers[:room]:
-            row = _row(worker, bar(worker["rss"] or 0, most, self._blocks))
+            row = _row(worker, bar(worker["private"] or 0, most, self._blocks))
             table.add_row(*compress(row, shown))
         yield table
         if len(workers) > room:
             yield Text(f"  and {len(workers) - room} more")
+
+
+def _most_private(pool: PoolStatus) -> float:
+    """What a bar of private memory is measured by: --max-memory, or the worker that has the most. All that
+    workers share would make each bar as long as the other."""
+    largest = max((worker["private"] or 0 for worker in pool["workers"]), default=0)
+    return pool.get("limits", {}).get("max-memory") or largest
 
 
 def _rooms(pools: list[PoolStatus], rows: Optional[int]) -> Optional[dict[str, int]]:

@@ -50,6 +50,15 @@ def test_sparklines_and_bars() -> None:
     assert top.bar(1, 2) == "████····" and top.bar(3, 2) == "████████" and top.bar(0, 0) == "········"
 
 
+@pytest.mark.parametrize(("limit", "expected"), [(0, "████████"), (80 << 20, "████····")])
+def test_the_bars_are_of_what_a_worker_has_of_its_own(limit: int, expected: str) -> None:
+    pool = pool_status(busy=0, idle=2)
+    pool["limits"] = {"max-memory": limit}
+    pool["workers"][0]["private"], pool["workers"][1]["private"] = 40 << 20, 10 << 20
+    first = drawn(top.Screen(), status_of(pool)).partition("SLOT")[2].splitlines()[1]
+    assert expected in first and "86.0M" in first
+
+
 @pytest.mark.parametrize(
     ("sort", "first"), [("slot", "821"), ("requests", "822"), ("time", "821"), ("age", "821")]
 )
@@ -109,6 +118,7 @@ def test_plain_text_is_ascii() -> None:
     request = status["pools"][0]["workers"][0]["request"]
     assert request is not None
     request["uri"] = "/x" * 127
+    status["pools"][0]["workers"][0]["private"] = 500 << 20
     text = "\n".join(top.lines(status))
     assert "/x" * 127 in text
     assert text.isascii() and "########" in text and "requests 6, - \n" not in text
