@@ -174,9 +174,17 @@ class Helper:
             send_signal(self._pid, signal.SIGKILL)
 
     def retire(self) -> None:
-        """Leave the sockets to the process of a new master: of two, each would show half of all."""
+        """Leave the sockets to the process of a new master: of two, each would show half of all. When this
+        returns, the process is gone: what is told to the other one is no less than what it has shown."""
         self._retired = True
         self._dismiss()
+        deadline = time.monotonic() + LEAVING_TIME
+        for pid in self._former:
+            while not _has_ended(pid):
+                if time.monotonic() > deadline:
+                    send_signal(pid, signal.SIGKILL)
+                time.sleep(0.002)
+        self._former.clear()
 
     def reopen(self) -> None:
         """The log file has been opened again."""
@@ -216,6 +224,13 @@ class Helper:
         if self._channel is not None:
             self._switchboard.hang_up(self._channel)
             self._channel = None
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
 
 
 def _parse(text: str, option: str) -> Address:

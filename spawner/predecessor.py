@@ -73,12 +73,13 @@ class Predecessor:
             with contextlib.suppress(BlockingIOError):
                 message, _ = self.channel.receive()
                 if message is not None:
-                    self._obey(message["command"], master)
-                    # Whatever an older version leaves out, or tells otherwise, is only a count.
+                    # Before anybody is shown it. Whatever an older version leaves out, or tells otherwise,
+                    # is only a count.
                     with contextlib.suppress(AttributeError, TypeError, ValueError):
                         totals.take(message.get("totals", {}), master.pools)
                         if message.get("pool") in master.pools:
                             master.pools[message["pool"]].workplace.history.take(message["history"])
+                    self._obey(message["command"], master)
                     return
                 selector.unregister(self.channel)
                 self.channel.close()

@@ -172,6 +172,7 @@ class Upgrade:
         elif message["event"] == "ready" and not self._conceded:
             self._kept = set(message["addresses"])
             self._concede()
+            self._master.helper.retire()
             self._told = totals.tell(self._master.pools)
             self._channel.send({"command": "take over", "totals": totals.message(self._told, {})})
             for name, pool in self._master.pools.items():
@@ -213,6 +214,7 @@ class Upgrade:
                 log.error("after the failed upgrade: %s", error)
         if master.control is not None:
             master.control.start_accepting()
+        master.helper.start()
 
     def _take_pidfile_back(self) -> None:
         pidfile, self._master.pidfile = self._master.pidfile, None
@@ -228,7 +230,6 @@ class Upgrade:
                 listener.others.add(SUCCESSOR)
         if master.control is not None:
             master.control.listener.others.add(SUCCESSOR)
-        master.helper.retire()
         master.systemd.main_pid(self.pid)
         self._known = master.systemd.barrier()
         master.systemd.forget()

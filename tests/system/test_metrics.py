@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import selectors
 import signal
 import socket
+import time
 from pathlib import Path
 
+import psutil
+import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from .clients import Browser
+from spawner.addresses import parse_address
+from spawner.helper import Helper
+from spawner.listeners import Access, Listener, open_listener
+from workers.channel import Channel
+
+from .clients import Browser, fcgi_load
 from .pools import Pool, Spawner
 from .processes import PATIENCE, title, wait_gone, wait_until
 from .visits import APP, METRICS, Visit, busy_visit, get, page_of
@@ -126,6 +136,55 @@ def test_no_counter_falls_at_an_upgrade(spawn: Spawner) -> None:
     wait_until(lambda: scrape(browser).get("trac_spawn_reloads_total/ok") == 1)
     os.kill(successor, signal.SIGTERM)
     wait_gone([successor])
+
+
+def test_whoever_looks_during_an_upgrade_sees_no_counter_fall(spawn: Spawner) -> None:
+    """Two programs answer requests for a moment; of two status processes each would show its own count."""
+    pool = spawn("-n", 2, *APP, *METRICS)
+    browser = page_of(pool)
+    seen = [0]
+
+    def look() -> int:
+        # The same counts as in the metrics, and sooner read.
+        seen.append(json.loads(browser.get("/status?json").text)["answers 2xx"])
+        return seen[-1]
+
+    with fcgi_load(pool.socket) as load:
+        load.wait_for(50)
+        os.kill(pool.pid, signal.SIGUSR2)
+        while "upgraded: process" not in pool.log:
+            assert look() and pool.pid
+        pool.wait_exit()
+        enough = look() + 50
+        wait_until(lambda: look() >= enough, what="more requests")
+    load.check()
+    successor = int(pool.wait_for_line(r"upgraded: process (\d+)")[1])
+    os.kill(successor, signal.SIGTERM)
+    wait_gone([successor])
+    assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_whoever_makes_way_shows_nothing_any_more(tmp_path: Path, deaf: bool) -> None:
+    """What it has shown is in what the new master is told, and not the other way round."""
+    reader, writer = os.pipe()
+
+    def run(listeners: list[Listener], channel: Channel) -> None:
+        if deaf:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.write(writer, str(os.getpid()).encode())
+        time.sleep(600)
+
+    with selectors.DefaultSelector() as selector:
+        helper = Helper(selector, run)
+        helper.listeners = [open_listener(parse_address(f"unix:{tmp_path}/s"), 1, Access())]
+        helper.start()
+        pid = int(os.read(reader, 20))
+        helper.retire()
+        assert not psutil.pid_exists(pid) and not helper.wanted
+        helper.close()
+    os.close(reader)
+    os.close(writer)
 
 
 def status_process(pool: Pool) -> int:
