@@ -11,8 +11,7 @@ import socket
 import stat
 import threading
 import time
-
-import psutil
+from collections.abc import Iterator
 
 #: In seconds, for threads that are ending and those that another language has started.
 _LAST_MOMENT = 0.25
@@ -42,8 +41,7 @@ def hazards(known: set[int]) -> list[str]:
     threads = _count_threads()
     if threads:
         found.append(f"{threads} thread(s) are running: {_thread_names()}")
-    for child in psutil.Process().children():
-        found.append(f"a child process is running: {child.name()} (pid {child.pid})")
+    found += [f"a child process is running: {child}" for child in _children()]
     for descriptor in sorted(open_descriptors() - known):
         found += _hazard_of(descriptor)
     return found
@@ -57,6 +55,18 @@ def _count_threads() -> int:
         if not threads or threading.active_count() > 1 or time.monotonic() > deadline:
             return threads
         time.sleep(0.001)
+
+
+def _children() -> Iterator[str]:
+    """Ours, by name and number; those that nobody has waited for, too."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return
+    import psutil  # looks at all processes, and there hardly ever is a child
+
+    for child in psutil.Process().children():
+        yield f"{child.name()} (pid {child.pid})"
 
 
 def _thread_names() -> str:

@@ -9,8 +9,6 @@ import struct
 import time
 from dataclasses import dataclass
 
-import psutil
-
 # The type and role of this request: FastCGI 1.0, section 4.1. Written out, because it is all of
 # FastCGI that the master ever speaks: version 1, type GET_VALUES, id 0, 17 bytes, no padding.
 _GET_VALUES = b"\x01\x09\x00\x00\x00\x11\x00\x00" + b"\x0f\x00FCGI_MPXS_CONNS"
@@ -38,6 +36,8 @@ def runs_since(pid: int, since: float) -> bool:
 
 
 def describe(pid: int) -> str:
+    import psutil  # the usual start has nobody to describe
+
     try:
         return f"process {pid} ({psutil.Process(pid).name()})"
     except (psutil.Error, ValueError):
@@ -50,6 +50,8 @@ def describe_all(pids: set[int]) -> str:
 
 def tcp_listeners(port: int) -> set[int]:
     """The processes that listen on ``port``, as far as we may know."""
+    import psutil
+
     try:
         connections = psutil.net_connections("tcp")
     except psutil.Error:
@@ -73,7 +75,8 @@ def unix_listeners(name: str) -> set[int]:
             fields = line.rstrip("\n").split(None, 7)
             if len(fields) == 8 and fields[7] in names and int(fields[3], 16) & 0x10000:
                 links.add(f"socket:[{fields[6]}]")
-    return {pid for pid in psutil.pids() if links and _has_descriptor(pid, links)}
+    everybody = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return {pid for pid in everybody if links and _has_descriptor(pid, links)}
 
 
 def _has_descriptor(pid: int, links: set[str]) -> bool:

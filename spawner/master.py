@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import selectors
@@ -9,13 +10,12 @@ import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Callable, Iterator, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Callable, Iterator, Optional, Sequence, Union
 
 from setproctitle import setproctitle
 
 from spawner import activation, children, listenqueue, logs, signals, systemd
 from spawner.addresses import parse_address
-from spawner.commands import Commands
 from spawner.configuration import Configuration
 from spawner.control import Control, open_control
 from spawner.controlpath import default_control_path
@@ -36,6 +36,9 @@ from spawner.workplace import SCOREBOARD_SLOTS, Workplace, open_workplace
 from workers import prctl, sealing
 from workers.channel import Channel
 from workers.errors import BootError
+
+if TYPE_CHECKING:
+    from spawner.commands import Commands
 
 log = logging.getLogger("trac-spawn")
 
@@ -72,7 +75,6 @@ class Master:
         self._removed: list[Supervisor] = []
         self.watchers = Watchers()
         self.systemd = systemd.Notifier.from_environment()
-        self._commands = Commands(self)
         self.helper = Helper(self._selector, self._be_status_process)
         self._sampler = Sampler(
             self._all_pools,
@@ -89,20 +91,28 @@ class Master:
         self._stopped: list[Callable[[], None]] = []
         self._pid = os.getpid()
 
+    @functools.cached_property
+    def _commands(self) -> Commands:
+        from spawner.commands import Commands  # it can wait until the templates load
+
+        return Commands(self)
+
     def run(self) -> int:
         """The loop, until all has been stopped. Raises BootError when no pool can start."""
         if self.predecessor is None:
             self.open_pidfile()
         self.store.take_note(self.inheritance.listeners.values())
+        self._signals.watch()
+        prctl.become_subreaper()
         for settings in self.configuration.pools:
             self.add_pool(settings)
+        sealing.seal()
+        for pool in self.pools.values():
+            pool.balance()  # the applications are loaded during all that follows
         self._open_control()
         self._entitle()
-        self._signals.watch()
         if self.predecessor is not None:
             self.predecessor.watch(self, self._selector)
-        prctl.become_subreaper()
-        sealing.seal()
         self.helper.configure(self.configuration, self.inheritance, self.predecessor is None)
         log.info("listening on %s", ", ".join(self._addresses()))
         while self._lifecycle.state is not State.STOPPED:

@@ -95,6 +95,13 @@ def test_version_imports_nothing_that_it_does_not_need(option: str) -> None:
     }  # fmt: skip
 
 
+def test_what_a_master_imports_before_its_applications_load() -> None:
+    result = spawn(code="import sys, spawner.cli, spawner.boot; print(*sys.modules)")
+    loaded = set(result.stdout.split())
+    assert "spawner.template" in loaded
+    assert not loaded & {"psutil", "rich", "trac", "jinja2", "spawner.commands", "spawner.statusprocess"}
+
+
 # Errors
 
 
