@@ -26,6 +26,12 @@ def titled_workers(root: psutil.Process) -> list[psutil.Process]:
     return [p for p in root.children() if " ".join(p.cmdline()).startswith("trac-spawn: worker")]
 
 
+def template_warms_up(root: psutil.Process) -> bool:
+    """Whether trac-spawn's template is on its way, so that the workers of now will be replaced."""
+    titles = [" ".join(process.cmdline()) for process in root.children()]
+    return any(title.endswith((" loading", " warming up")) for title in titles)
+
+
 @dataclass(frozen=True)
 class Peer:
     name: str
@@ -46,6 +52,8 @@ class Peer:
     detaches: bool = False
     #: Finds, from its root process, those that are replaced when they die; None: none is.
     respawning: Optional[Workers] = None
+    #: Whether, after its start, it is going to replace all of them; None: it does not do that.
+    unsettled: Optional[Callable[[psutil.Process], bool]] = None
     #: Can be told how many workers to have.
     scales: bool = True
     #: Serves any WSGI application, not Trac alone.
@@ -105,7 +113,14 @@ def _tracd(job: Job) -> list[str]:
 
 _SPAWN_FCGI = {"spawn-fcgi": "spawn-fcgi"}
 PEERS = (
-    Peer("trac-spawn", "trac-spawn", ours(), in_venv=False, respawning=titled_workers),
+    Peer(
+        "trac-spawn",
+        "trac-spawn",
+        ours(),
+        in_venv=False,
+        respawning=titled_workers,
+        unsettled=template_warms_up,
+    ),
     Peer(
         "trac-fcgi",
         "Trac's FastCGI",

@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from benchmarks import venv, visits
 from benchmarks.frontend import MOUNTS, Frontend
 from benchmarks.job import Job
@@ -59,21 +61,31 @@ class Service:
         self.begun = time.monotonic()
         self.program = Program(peer.command(job), home, {**own, **variables})
         self._pidfile = job.pidfile
+        self._first: set[psutil.Process] = set()
 
     def wait_ready(self, page: Page) -> None:
-        """Until it answers rightly. Raises BenchmarkError with its log."""
+        """Until it answers rightly, and goes on with the same workers. Raises BenchmarkError with its log."""
         if self.peer.detaches:
             self.program.follow_detached(self._pidfile)
         deadline = time.monotonic() + PATIENCE
         while True:
             complaint = self.check(page)
-            if not complaint:
+            if not complaint and self._is_settled():
                 return
             if not self.program.processes():
                 raise self.program.failed("ended")
             if time.monotonic() > deadline:
-                raise self.program.failed(f"does not answer rightly ({complaint})")
+                why = complaint or "it goes on replacing its workers"
+                raise self.program.failed(f"does not answer rightly ({why})")
             time.sleep(0.05)
+
+    def _is_settled(self) -> bool:
+        """Whether nobody is left whom it replaces after its start."""
+        root = self.program.roots[0]
+        if self.peer.unsettled is not None and self.peer.respawning is not None and self.peer.unsettled(root):
+            self._first.update(self.peer.respawning(root))
+            return False
+        return not any(process.is_running() for process in self._first)
 
     def check(self, page: Page) -> str:
         """What is wrong with its answer, or nothing."""

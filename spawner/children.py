@@ -102,6 +102,8 @@ class WorkerHandle:
     pid: Optional[int] = None
     #: Why it is to be replaced; empty while it is not.
     reason: str = ""
+    #: Asked for before its template had warmed up.
+    cold: bool = False
     #: What it is told when it is: whether to answer first what is queued.
     farewell: str = "retire"
     born: float = field(default_factory=time.monotonic)
@@ -169,6 +171,8 @@ class TemplateHandle:
     generation: int
     channel: Channel
     pid: int
+    #: It takes orders, and warms up between them.
+    early: bool = False
     ready: bool = False
     #: A worker of it has become ready, which shows that nothing is wrong with it.
     proven: bool = False
@@ -177,6 +181,10 @@ class TemplateHandle:
     stopped: Optional[float] = None
     failure: Optional[BootError] = None
     label: str = ""
+
+    @property
+    def takes_orders(self) -> bool:
+        return self.ready or self.early
 
     def describe(self) -> str:
         return f"{self.label}template gen {self.generation} (pid {self.pid})"

@@ -214,6 +214,7 @@ def _pool_status(name: str, pool: Supervisor) -> PoolStatus:
             "pid": found.pid,
             "generation": found.generation,
             "ready": found.ready,
+            "warming_up": found.early and not found.ready,
             "age_s": time.monotonic() - found.born,
         }
     return {

@@ -38,15 +38,19 @@ class Generation:
 
     @property
     def can_spawn(self) -> bool:
-        return self.without_template or (self.template is not None and self.template.ready)
+        return self.without_template or (self.template is not None and self.template.takes_orders)
 
-    def start_template(self, number: int, hear: Callable[[TemplateHandle], None]) -> TemplateHandle:
-        """Fork the process that loads the application. Raises OSError."""
+    def start_template(
+        self, number: int, hear: Callable[[TemplateHandle], None], early: bool = False
+    ) -> TemplateHandle:
+        """Fork the process that loads the application, and takes orders ``early`` if that is wanted and
+        possible. Raises OSError."""
         ours, theirs = Channel.pair()
+        early = early and self.workplace.serves_cold
 
         def body() -> None:
             self._enter_child(ours)
-            run_template(self.workplace, number, theirs, self.broken)
+            run_template(self.workplace, number, theirs, self.broken, early)
 
         pid = self._fork(body, ours, theirs)
         self.number = number
@@ -89,6 +93,7 @@ class Generation:
 
     def _order(self, worker: WorkerHandle, theirs: Channel) -> bool:
         assert self.template is not None
+        worker.cold = not self.template.ready
         order: Message = {"command": "spawn", "number": worker.number, "generation": self.number}
         given = {"channel": theirs.fileno(), **_extras(worker)}
         order["given"] = list(given)

@@ -191,8 +191,9 @@ class Master:
         workplace = self.open_workplace(settings)
         broken = self.inheritance.broken.pop(settings.name, None)
         self.pools[settings.name] = Supervisor(
-            workplace, self._selector, self._pool_happens, self._in_child, broken
-        )
+            workplace, self._selector, self._pool_happens, self._in_child, broken,
+            succeeds=self.predecessor is not None,
+        )  # fmt: skip
 
     def drop_pools(self, wanted: Sequence[Settings]) -> None:
         """End every pool that is not in ``wanted``. An address that a new one is to have stays open."""

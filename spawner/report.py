@@ -55,9 +55,11 @@ def _pool(pool: PoolStatus) -> Lines:
         yield f"  {address['address']}: {known(queue['waiting'])} of {known(queue['limit'])} waiting"
     template = pool["template"]
     if template is not None:
+        # A master of an older version does not say it.
+        unready = "warming up" if template.get("warming_up") else "loading"
         yield (
             f"  template: pid {template['pid']}, generation {template['generation']}, "
-            f"{'ready' if template['ready'] else 'loading'}"
+            f"{'ready' if template['ready'] else unready}"
         )
     reloads = pool["reloads"]
     yield f"  reloads: {reloads['ok']} done, {reloads['failed']} failed"

@@ -36,6 +36,7 @@ class TemplateStatus(TypedDict):
     pid: int
     generation: int
     ready: bool
+    warming_up: bool  # not ready, and yet workers are forked
     age_s: float
 
 

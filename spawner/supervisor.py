@@ -36,6 +36,8 @@ log = logging.getLogger("trac-spawn")
 
 #: A worker that was told to end at once and has not after this many seconds is killed.
 KILL_AFTER = 5.0
+#: The reason of workers that were forked before the template had warmed up.
+WARM_UP = "warm-up"
 #: How many slow requests are kept to be shown.
 SLOW_KEPT = 20
 
@@ -50,8 +52,10 @@ class Supervisor:
         happen: Callable[[Supervisor, Event], None],
         in_child: Callable[[Workplace], None],
         broken: Optional[frozenset[str]] = None,
+        succeeds: bool = False,
     ) -> None:
-        """``broken``: plugins that could not be loaded before this program started, if that is known."""
+        """``broken``: plugins that could not be loaded before this program started, if that is known.
+        ``succeeds``: the workers of another master serve until this pool is ready."""
         self._happen = happen
         #: Closes, in a child, what belongs to the master alone.
         self._in_child = in_child
@@ -75,6 +79,7 @@ class Supervisor:
         self._workers: dict[int, WorkerHandle] = {}
         self._setbacks = Setbacks()
         self._serving = True
+        self._succeeds = succeeds
         #: Every worker has been ready at once.
         self.was_ready = False
         #: Told to stop, and no child is left.
@@ -215,12 +220,18 @@ class Supervisor:
 
     def start_template(self, generation: Generation) -> None:
         try:
-            template = generation.start_template(self._numbered + 1, self._hear_template)
+            early = generation is self._current and self._nobody_serves
+            template = generation.start_template(self._numbered + 1, self._hear_template, early)
             self._numbered += 1
             self._templates[template.pid] = template
         except OSError as error:
             failure = BootError(f"cannot fork: {error.strerror}", os.EX_OSERR)
             self._start_failed("a template", time.monotonic(), failure)
+
+    @property
+    def _nobody_serves(self) -> bool:
+        """So that cold workers are better than none."""
+        return not self.ready_workers and (self.was_ready or not self._succeeds)
 
     def spawn(self, generation: Generation) -> bool:
         """Ask for one more worker; False when that is not possible now."""
@@ -268,11 +279,16 @@ class Supervisor:
             self._distrust(template.describe(), template.pid, error)
 
     def _obey_template(self, template: TemplateHandle, message: Message) -> None:
-        if message["event"] == "ready":
+        if message["event"] == "early":
+            template.early = True
+            log.info("%s warms up while its first workers serve", template.describe())
+        elif message["event"] == "ready":
             template.ready = True
             log.info("%s ready", template.describe())
+            self._replace_cold_workers(template)
         elif message["event"] == "unsafe":
             self._generation_of(template).without_template = True
+            self._replace_cold_workers(template)
             log.warning(
                 "%s: the loaded application is not safe to fork, so each worker loads it by"
                 " itself: %s", template.describe(), "; ".join(message["reasons"]),
@@ -281,6 +297,12 @@ class Supervisor:
             template.failure = reported_failure(message)
         elif message["event"] == "plugins":
             self._remember_plugins(self._generation_of(template), message["broken"])
+
+    def _replace_cold_workers(self, template: TemplateHandle) -> None:
+        """By those of this template; one that has died may have forked them."""
+        for worker in self._workers.values():
+            if worker.cold and not worker.worn and self._generation_of(template) is self._current:
+                worker.reason = WARM_UP
 
     @staticmethod
     def _remember_plugins(generation: Generation, broken: list[str]) -> None:
@@ -380,7 +402,7 @@ class Supervisor:
             return
         if generation is self.replacement.candidate:
             self.replacement.fail(template.failure or BootError(f"{template.describe()} died early"))
-        elif template.proven:
+        elif template.ready and template.proven:
             log.warning("%s died: %s", template.describe(), describe_status(status))
         else:
             how = f"died early: {describe_status(status)}"
@@ -470,7 +492,7 @@ class Supervisor:
         self.slow_before += self._limits.slow
         self._limits = self._limits_of(generation.workplace.settings)
         for worker in self._workers.values():
-            if worker.generation != generation.number and not worker.worn:
+            if worker.generation != generation.number and worker.state is not WorkerState.LEAVING:
                 worker.reason, worker.farewell = RELOAD, farewell
 
     def _generation_of(self, template: TemplateHandle) -> Generation:

@@ -1,4 +1,8 @@
-"""The process that loads the application once, freezes its heap, and from then on only forks workers."""
+"""The process that loads the application once, freezes its heap, and from then on only forks workers.
+
+When nobody serves yet it does not let visitors wait for the warm-up: it takes orders for workers before that
+and, between its steps, during it. The master replaces these workers once the template is warm.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import logging
 import os
 import signal
 import site
-from typing import Mapping, NoReturn, Optional
+from typing import Callable, Mapping, NoReturn, Optional, Sequence
 
 from setproctitle import setproctitle
 
@@ -26,45 +30,110 @@ from workers.text import escaped
 
 log = logging.getLogger("trac-spawn")
 
+#: The master orders the first workers at once: they do not wait for a step of the warm-up (seconds).
+FIRST_ORDERS = 0.01
 #: Plugins that cannot be loaded; who has more broken ones gets no protection from the rest.
 MOST_TOLD = 50
 
 
 def run_template(
-    workplace: Workplace, generation: int, channel: Channel, broken: Optional[frozenset[str]]
+    workplace: Workplace,
+    generation: int,
+    channel: Channel,
+    broken: Optional[frozenset[str]],
+    early: bool = False,
 ) -> None:
     """The body of the template process; returns when the master has closed its end of the channel.
 
-    ``broken`` are the plugins that could not be loaded before; None when nothing has been.
+    ``broken`` are the plugins that could not be loaded before; None when nothing has been. ``early``:
+    orders are taken before the warm-up is over.
     """
-    setproctitle(f"trac-spawn: {workplace.label}template gen {generation} loading")
+    title = f"trac-spawn: {workplace.label}template gen {generation}"
+    setproctitle(f"{title} loading")
     _prepare_signals()
     known = forksafety.open_descriptors()
     try:
-        application = _load(workplace, channel, broken)
+        template = Template(workplace, channel, _load(workplace, channel, broken), known)
+        if early:
+            setproctitle(f"{title} warming up")
+            template.offer("early", sealing.freeze)
+            template.attend(FIRST_ORDERS)
+        template.warm_up(early)
+        template.offer("ready", sealing.seal)
+        setproctitle(title)
+        while True:
+            template.obey()
     except BootError as error:
         report_failure(channel, error)
-    reasons = forksafety.hazards(known)
-    if reasons:
-        channel.send({"event": "unsafe", "reasons": reasons})
+    except _Over:
         return
-    _settle(workplace)
-    sealing.seal()
-    channel.send({"event": "ready"})
-    setproctitle(f"trac-spawn: {workplace.label}template gen {generation}")
-    while True:
-        message, descriptors = channel.receive()
+
+
+class _Over(Exception):
+    """There is nothing to fork any more, or it would not be safe."""
+
+
+class Template:
+    """It has loaded the application. ``known`` are descriptors that workers may share.
+
+    Each method raises _Over when that was all.
+    """
+
+    def __init__(
+        self, workplace: Workplace, channel: Channel, application: Application, known: set[int]
+    ) -> None:
+        self._workplace = workplace
+        self._channel = channel
+        self._application = application
+        self._known = known
+
+    def offer(self, event: str, prepare: Callable[[], None]) -> None:
+        """Tell the master that orders are taken; ``prepare`` the heap that the workers will share."""
+        self._check_safety()
+        _settle(self._workplace)
+        prepare()
+        self._channel.send({"event": event})
+
+    def warm_up(self, early: bool) -> None:
+        """``early``: obey meanwhile. Raises BootError."""
+        for _ in self._workplace.warming(self._application):
+            if early:
+                self.attend()
+
+    def attend(self, patience: float = 0.0) -> None:
+        """Obey what has come, or comes within so many seconds."""
+        if self._channel.waits(patience):
+            self._check_safety()  # a page may have opened what must not cross a fork
+        while self._channel.waits():
+            self.obey()
+
+    def obey(self) -> None:
+        """Wait for an order."""
+        message, descriptors = self._channel.receive()
         if message is None:
-            return
+            raise _Over
         if message["command"] == "reopen":
-            reopen_log_files()
-            file = workplace.access
-            log_of_workers = None if file is None else file.writer(workplace.settings)
-            take_files(dict(zip(message["files"], descriptors)), log_of_workers)
-            continue
+            self._reopen(message, descriptors)
+        else:
+            self._fork(message, descriptors)
+
+    def _check_safety(self) -> None:
+        self._application.release()
+        reasons = forksafety.hazards(self._known)
+        if reasons:
+            self._channel.send({"event": "unsafe", "reasons": reasons})
+            raise _Over
+
+    def _reopen(self, message: Message, descriptors: Sequence[int]) -> None:
+        reopen_log_files()
+        file = self._workplace.access
+        log_of_workers = None if file is None else file.writer(self._workplace.settings)
+        take_files(dict(zip(message["files"], descriptors)), log_of_workers)
+
+    def _fork(self, message: Message, descriptors: Sequence[int]) -> None:
         extras = dict(zip(message["given"], descriptors))
         with Channel.adopt(extras.pop("channel")) as end:
-            _fork_worker(workplace, application, message, end, channel, extras)
+            _fork_worker(self._workplace, self._application, message, end, self._channel, extras)
         for descriptor in extras.values():
             os.close(descriptor)
 
@@ -83,6 +152,8 @@ def run_worker(
     channel.send({"event": "spawned"})
     try:
         application = _load(workplace, channel, broken)
+        for _ in workplace.warming(application):
+            pass
     except BootError as error:
         report_failure(channel, error)
     _settle(workplace)

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass, replace
-from typing import Mapping, Optional, Sequence
+from typing import Iterator, Mapping, Optional, Sequence
 
 from spawner import admission, logs, privileges
 from spawner.accessfile import AccessFile
@@ -135,9 +135,9 @@ class Workplace:
             )
 
     def load(self) -> Application:
-        """The application, its caches filled. Raises BootError."""
+        """The application, without what warming() adds. Raises BootError."""
         settings = self.settings
-        loaded = application.load(
+        return application.load(
             ApplicationSpec(
                 env=settings.env,
                 env_parent_dir=settings.env_parent_dir,
@@ -151,8 +151,16 @@ class Workplace:
                 static_files=settings.static_files,
             )
         )
-        loaded.warm_up(settings.warmup, settings.warmup_strict)
-        return loaded
+
+    def warming(self, loaded: Application) -> Iterator[None]:
+        """Fill its caches, step by step. Raises BootError."""
+        return loaded.warming(self.settings.warmup, self.settings.warmup_strict)
+
+    @property
+    def serves_cold(self) -> bool:
+        """Whether the first workers need not wait for the warm-up. Pages of --warmup are requested
+        "before visitors do", and an application of --app has nothing else to be warmed up."""
+        return self.settings.app is None and not self.settings.warmup
 
     def work(
         self,

@@ -110,12 +110,20 @@ class Application:
     warm_environments: tuple[str, ...] = ()
 
     def warm_up(self, more: Sequence[str] = (), strict: bool = False) -> None:
-        """Request the warm-up paths, and ``more`` of them, which the administrator has named.
+        """All that warming() does, at once. Raises BootError."""
+        for _ in self.warming(more, strict):
+            pass
+
+    def warming(self, more: Sequence[str] = (), strict: bool = False) -> Iterator[None]:
+        """Compile Trac's page templates, and request the warm-up paths and ``more`` of them, which the
+        administrator has named. After each there is time for something else.
 
         What fails is logged: visitors will see the same page fail. With ``strict``, one of ``more``
         that fails, or is answered with an error, raises BootError.
         """
         sealing.freeze()  # for the collections in these requests
+        if self.rules.for_trac:
+            yield from _compile_templates()
         for env, path in self._warm_pages(more):
             try:
                 status = self._request(path, env)
@@ -126,6 +134,7 @@ class Application:
             else:
                 if strict and path in more and status >= "400":
                     raise BootError(f"--warmup {path} is answered with: {status}", os.EX_CONFIG)
+            yield
         self.release()
 
     def _warm_pages(self, more: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -197,7 +206,6 @@ def load(spec: ApplicationSpec, ahead: bool = True) -> Application:
         _remember_translations()
         application.warm_paths = _open_ahead(spec)
         application.warm_environments = _open_allowed(application.rules)
-        _compile_templates()
     return application
 
 
@@ -285,15 +293,15 @@ def _remember_translations() -> None:
     translations.remember()
 
 
-def _compile_templates() -> None:
-    """Of all environments that have been opened; before the warm-up, which needs many of them."""
+def _compile_templates() -> Iterator[None]:
+    """Of all environments that have been opened; before the warm-up's requests, which need many of them."""
     from trac.env import env_cache
 
     from workers.pagetemplates import CompiledTemplates
 
     templates = CompiledTemplates()
-    for environment in env_cache.values():
-        templates.serve(environment)
+    for environment in list(env_cache.values()):
+        yield from templates.serve(environment)
 
 
 def _open_environment(path: str) -> None:

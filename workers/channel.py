@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import json
+import select
 import socket
 import struct
 from typing import Any, Optional, Sequence
@@ -67,6 +68,12 @@ class Channel:
         except OSError:
             return False
         return True
+
+    def waits(self, patience: float = 0.0) -> bool:
+        """Whether receive() has something to return, now or within so many seconds."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return bool(poll.poll(patience * 1000))
 
     def receive(self, flags: int = 0) -> tuple[Optional[Message], list[int]]:
         """The next message and its descriptors, which the caller owns; (None, []) at the end.

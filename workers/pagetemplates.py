@@ -7,6 +7,7 @@ would compile by itself what shows a ticket or a report, and keep it in its priv
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from types import CodeType
 from typing import Any, Optional
 
@@ -38,8 +39,9 @@ class CompiledTemplates(BytecodeCache):
     def dump_bytecode(self, bucket: Bucket) -> None:
         self._codes[bucket.key, bucket.checksum] = bucket.code
 
-    def serve(self, environment: Any) -> None:
-        """Compile for an environment of Trac what it does not have in common with an earlier one."""
+    def serve(self, environment: Any) -> Iterator[None]:
+        """Compile for an environment of Trac what it does not have in common with an earlier one: a
+        template at each step."""
         chrome = Chrome(environment)
         for name in NAMES:
             try:
@@ -50,6 +52,7 @@ class CompiledTemplates(BytecodeCache):
                 log.warning("the page template %s cannot be compiled", name, exc_info=True)
             else:
                 self._attend(chrome.jenv)
+            yield
 
     def _attend(self, jenv: Any) -> None:
         jenv.bytecode_cache = self

@@ -130,6 +130,16 @@ class Pool(Program):
         self.wait_for_line(r"ready: \d+ workers?\b", timeout)
         return self
 
+    def wait_warm(self) -> Pool:
+        """Until the templates that have forked their first workers early are warm, and those are gone."""
+        for template in re.findall(r"(\S* ?template gen \d+ \(pid \d+\)) warms up while", self.log):
+            self.wait_for_line(rf"{re.escape(template)} ready$")
+            before, _ = self.log.split(f"{template} ready\n", 1)
+            label = template.partition("template")[0]
+            cold = set(re.findall(rf"{label}worker \d+ gen \d+ \(pid (\d+)\) ready$", before, re.M))
+            wait_until(lambda: not cold & {str(one.pid) for one in self.workers()}, what="warm workers")  # noqa: B023
+        return self
+
     def members(self, role: str = "") -> list[Member]:
         """Its processes with a title of ours, the master first, then by generation and slot."""
         processes = [psutil.Process(self.pid)] if self.running else []
@@ -182,7 +192,7 @@ class Spawner:
         pass_fds: tuple[int, ...] = (),
         timeout: float = PATIENCE,
     ) -> Pool:
-        """Start it, on a Unix socket of its own unless ``listen`` is False, and wait until ready.
+        """Start it, on a Unix socket of its own unless ``listen`` is False, and wait until ready and warm.
 
         ``env`` is laid over a clean environment without any TRAC_ setting.
         """
@@ -204,4 +214,4 @@ class Spawner:
         pool.socket = socket
         pool.control = self.directory / f"control{number}"
         self.supervisor.add(pool)
-        return pool.wait_ready(timeout) if ready else pool
+        return pool.wait_ready(timeout).wait_warm() if ready else pool

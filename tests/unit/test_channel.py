@@ -76,6 +76,17 @@ def test_nothing_there_is_not_the_end(ends: tuple[Channel, Channel]) -> None:
         child.receive()
 
 
+def test_who_has_something_to_receive_knows_it(ends: tuple[Channel, Channel]) -> None:
+    master, child = ends
+    assert not child.waits() and not child.waits(0.001)
+    master.send({"command": "drain"})
+    assert child.waits() and child.waits(60.0)
+    child.receive()
+    assert not child.waits()
+    master.close()
+    assert child.waits()
+
+
 def test_sending_to_nobody_says_so(ends: tuple[Channel, Channel]) -> None:
     master, child = ends
     child.close()

@@ -42,7 +42,7 @@ def pool_status(*addresses: str, busy: int = 1, idle: int = 1) -> PoolStatus:
         "addresses": [
             {"address": address, "listen_queue": {"waiting": 3, "limit": 2048}} for address in addresses
         ],
-        "template": {"pid": 813, "generation": 2, "ready": True, "age_s": 61.0},
+        "template": {"pid": 813, "generation": 2, "ready": True, "warming_up": False, "age_s": 61.0},
         "workers": [
             {
                 "slot": number,

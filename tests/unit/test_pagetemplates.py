@@ -42,10 +42,10 @@ def test_a_template_is_compiled_once_for_all(
 ) -> None:
     templates = Counted()
     one, two = environments
-    templates.serve(one)
+    list(templates.serve(one))
     compiled = templates.compiled
     assert compiled > len(NAMES) / 2
-    templates.serve(two)
+    list(templates.serve(two))
     assert templates.compiled == compiled
     # Each has its own all the same, with its own functions in it.
     loaded = [Chrome(environment).load_template("ticket.html") for environment in environments]
@@ -63,7 +63,7 @@ def test_what_cannot_be_compiled_keeps_nothing_from_it(
     templates = Counted()
     try:
         with caplog.at_level(logging.WARNING):
-            templates.serve(one)
+            list(templates.serve(one))
     finally:
         own.unlink()
     (record,) = caplog.records
@@ -73,12 +73,12 @@ def test_what_cannot_be_compiled_keeps_nothing_from_it(
 
 def test_this_trac_has_all_of_them(environments: list[Any]) -> None:
     templates = CompiledTemplates()
-    templates.serve(environments[0])
+    list(templates.serve(environments[0]))
     assert set(NAMES) <= set(Chrome(environments[0]).jenv.list_templates())
 
 
 def test_constants_are_worked_out_at_run_time(environments: list[Any]) -> None:
-    CompiledTemplates().serve(environments[0])
+    list(CompiledTemplates().serve(environments[0]))
     jenv = Chrome(environments[0]).jenv
     assert not jenv.optimized
     assert jenv.from_string("${1 + 1}${'<br>'|safe}${'<'|e}").render() == "2<br>&lt;"
