@@ -236,8 +236,12 @@ def _load_callable(name: str) -> WSGIApplication:
 
 
 def _load_trac(spec: ApplicationSpec) -> Application:
+    from workers.deferred import defer
+
     # Trac 1.6 imports it, and nobody who runs Trac can do anything about that.
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+    # A ninth of what would be loaded, of which Trac wants the version, for /about and error pages.
+    defer("setuptools")
     try:
         from trac import __version__ as version
         from trac.web.main import dispatch_request
