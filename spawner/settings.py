@@ -161,6 +161,10 @@ class Settings:
         APPLICATION, on=True,
         help="Let Trac itself send the files of /chrome, with all that it does for a page.",
     )  # fmt: skip
+    accelerate: bool = _switch(
+        APPLICATION, on=True,
+        help="Leave Trac as it is: replace no part of it by a faster one that comes to the same.",
+    )  # fmt: skip
     clear_env: bool = _switch(
         APPLICATION, help="Keep the environment variables of the master from the application.",
     )  # fmt: skip

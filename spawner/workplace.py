@@ -149,6 +149,7 @@ class Workplace:
                 trust_remote_user=settings.trust_remote_user,
                 env_from_params=settings.env_from_params,
                 static_files=settings.static_files,
+                accelerate=settings.accelerate,
             )
         )
 

@@ -79,6 +79,8 @@ class ApplicationSpec:
     env_from_params: tuple[str, ...] = ()
     #: Whether files of Trac and its plugins are sent by StaticFiles.
     static_files: bool = True
+    #: Whether parts of Trac that each page needs may be replaced by faster ones.
+    accelerate: bool = True
 
     def rules(self) -> Rules:
         """What is to be made of each request before the application gets it."""
@@ -203,7 +205,8 @@ def load(spec: ApplicationSpec, ahead: bool = True) -> Application:
     application = _load_trac(spec)
     handlers.watch()
     if ahead:
-        _accelerate()
+        if spec.accelerate:
+            _accelerate()
         application.warm_paths = _open_ahead(spec)
         application.warm_environments = _open_allowed(application.rules)
     return application

@@ -167,7 +167,8 @@ def _spec() -> ApplicationSpec:
         template_vars=given("TRAC_TEMPLATE_VARS"),
         script_name=_script_name(),
         trust_remote_user=_trust_remote_user(),
-        static_files=not _no_static_files(),
+        static_files=not _says_yes("TRAC_SPAWN_NO_STATIC_FILES"),
+        accelerate=not _says_yes("TRAC_SPAWN_NO_ACCELERATE"),
     )
     if (spec.env is None) == (spec.env_parent_dir is None):
         which = "neither" if spec.env is None else "both"
@@ -196,10 +197,10 @@ def _trust_remote_user() -> str:
     return text
 
 
-def _no_static_files() -> bool:
-    text = os.environ.get("TRAC_SPAWN_NO_STATIC_FILES", "").strip().lower()
+def _says_yes(variable: str) -> bool:
+    text = os.environ.get(variable, "").strip().lower()
     if text not in ("", *_YES, *_NO):
-        raise BootError(f"TRAC_SPAWN_NO_STATIC_FILES: {text!r} is neither yes nor no", os.EX_USAGE)
+        raise BootError(f"{variable}: {text!r} is neither yes nor no", os.EX_USAGE)
     return text in _YES
 
 

@@ -23,7 +23,7 @@ from workers.fastcgi import client
 from .clients import params
 from .pools import BIN, Member, Pool, Spawner, base_environment
 from .processes import PATIENCE, Program, Supervisor, gone, title, wait_gone, wait_until
-from .tracenv import configure
+from .tracenv import WHOSE, configure
 
 COMMAND = str(BIN / "trac.fcgi")
 #: A page that answers when the test has opened the gate.
@@ -126,6 +126,12 @@ def test_trac_itself_may_send_static_files(start: Starter, trac_env: Path) -> No
     start({"TRAC_ENV": str(trac_env), "TRAC_SPAWN_NO_STATIC_FILES": "yes"})
     answer = get(start.path, "/chrome/common/css/trac.css")
     assert answer.status == 200 and answer.header("Set-Cookie")
+
+
+def test_trac_may_be_left_as_it_is(start: Starter, own_env: Path) -> None:
+    (own_env / "plugins" / "whose.py").write_text(WHOSE)
+    start({"TRAC_ENV": str(own_env), "TRAC_SPAWN_NO_ACCELERATE": "yes"})
+    assert get(start.path, "/whose").body == b"trac.web.href"
 
 
 def test_lighttpds_own_setting_means_one_process(start: Starter, trac_env: Path) -> None:

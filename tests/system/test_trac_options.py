@@ -10,6 +10,7 @@ from workers.fastcgi import client
 
 from .clients import params
 from .pools import Spawner
+from .tracenv import WHOSE
 from .visits import get
 
 TEMPLATE = """\
@@ -79,3 +80,11 @@ def test_who_sends_static_files(spawn: Spawner, trac_env: Path, by_trac: bool) -
     assert (answer.status, answer.header("Content-Type")) == (200, "text/css")
     # Trac has a session for whoever asks for anything.
     assert bool(answer.header("Set-Cookie")) == by_trac
+
+
+@pytest.mark.parametrize("options", [[], ["--no-accelerate"]], ids=["as it comes", "trac as it is"])
+def test_whether_trac_is_accelerated(spawn: Spawner, own_env: Path, options: list[str]) -> None:
+    """A plugin looks whose function Trac makes its links by."""
+    (own_env / "plugins" / "whose.py").write_text(WHOSE)
+    pool = spawn("-n", 1, "--env", own_env, *options)
+    assert get(pool, "/whose") == ("trac.web.href" if options else "workers.links")

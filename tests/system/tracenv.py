@@ -37,6 +37,22 @@ class Greeting(Component):
         req.send(b'hello from a plugin', 'text/plain')
 """
 
+#: A plugin that answers to /whose with the module of the function that makes links.
+WHOSE = """
+from trac.core import Component, implements
+from trac.web.api import IRequestHandler
+from trac.web.href import Href
+
+class Whose(Component):
+    implements(IRequestHandler)
+
+    def match_request(self, req):
+        return req.path_info == '/whose'
+
+    def process_request(self, req):
+        req.send(Href.__call__.__module__.encode(), 'text/plain')
+"""
+
 
 def trac_admin(env: Path, *words: str) -> str:
     """Run trac-admin on an environment; AssertionError with its output when it fails."""

@@ -91,6 +91,7 @@ SAMPLES: Dict[str, Tuple[str, Any]] = {
     "max_requests_jitter": ("25%", 0.25), "max_memory": ("500M", 500 << 20),
     "hard_memory": ("1.5G", 1536 << 20), "max_age": ("2h", 7200.0), "template": ("yes", False),
     "gc_freezes": ("3", 3), "ksm": ("yes", True), "static_files": ("yes", False),
+    "accelerate": ("yes", False),
     "max_body": ("0", 0), "receive_timeout": ("5", 5.0), "keep_alive_timeout": ("10m", 600.0),
     "stop_timeout": ("0", 0.0), "user": ("trac", "trac"), "group": ("trac", "trac"),
     "chroot": ("/jail", "/jail"), "chdir": ("/srv", "/srv"), "umask": ("027", 0o027),
