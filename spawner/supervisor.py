@@ -23,7 +23,7 @@ from spawner.replacement import RELOAD, Reloaded, Replacement
 from spawner.scaling import Scaling
 from spawner.setbacks import Setbacks
 from spawner.settings import Settings
-from spawner.stacks import read_stack
+from spawner.stacks import read_crash, read_stack
 from spawner.status import SlowRequest
 from spawner.switchboard import Switchboard
 from spawner.template import one_line, reported_failure
@@ -410,7 +410,7 @@ class Supervisor:
 
     def _worker_ended(self, worker: WorkerHandle, status: int) -> None:
         self._switchboard.hang_up(worker.channel)
-        stack = read_stack(worker)
+        stack = read_stack(worker) if worker.ended else read_crash(worker)
         if worker.ended:
             log.warning(
                 "%s: %s: the stack of that request:\n%s", worker.describe(), worker.reason, stack or "unknown"

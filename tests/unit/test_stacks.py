@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spawner.stacks import of_application
+from spawner.stacks import of_application, of_crash
 
 OURS = """\
   File "/usr/lib/python3/workers/wsgi.py", line 151 in respond
@@ -27,3 +27,9 @@ def test_the_application_is_seen_and_what_called_it_is_not() -> None:
 @pytest.mark.parametrize("stack", [THREAD, "Current thread 0x1:\n" + OURS.partition("\n")[2], ""])
 def test_where_there_is_no_application_all_is_seen(stack: str) -> None:
     assert of_application(stack) == stack
+
+
+def test_a_crash_is_told_from_what_was_slow_before() -> None:
+    crash = "Fatal Python error: Aborted\n\n" + THREAD
+    assert of_crash(THREAD + crash) == of_crash(crash) == crash
+    assert of_crash(THREAD) is None and of_crash("") is None
