@@ -296,11 +296,12 @@ def _open_allowed(rules: Rules) -> tuple[str, ...]:
 
 def _accelerate() -> None:
     """What an environment does from now on takes less time, and comes to the same."""
-    from workers import dates, links, options, rendering, translations, wikirules
+    from workers import dates, links, markup, options, rendering, translations, wikirules
 
     translations.remember()
     dates.remember()
     links.remember()
+    markup.accelerate()
     options.accelerate()
     rendering.accelerate()
     wikirules.accelerate()
