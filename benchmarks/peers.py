@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,15 +22,23 @@ def children_of(root: psutil.Process) -> list[psutil.Process]:
     return root.children()
 
 
+def titled(root: psutil.Process, role: str) -> list[psutil.Process]:
+    """Those children of trac-spawn's master that are a "worker", "template" or "spare"."""
+    found = []
+    for child in root.children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            if " ".join(child.cmdline()).startswith(f"trac-spawn: {role} "):
+                found.append(child)
+    return found
+
+
 def titled_workers(root: psutil.Process) -> list[psutil.Process]:
-    """trac-spawn's: the template is a child of the master as well."""
-    return [p for p in root.children() if " ".join(p.cmdline()).startswith("trac-spawn: worker")]
+    return titled(root, "worker")
 
 
-def template_warms_up(root: psutil.Process) -> bool:
-    """Whether trac-spawn's template is on its way, so that the workers of now will be replaced."""
-    titles = [" ".join(process.cmdline()) for process in root.children()]
-    return any(title.endswith((" loading", " warming up")) for title in titles)
+def has_spare(root: psutil.Process) -> bool:
+    """trac-spawn forks one once all workers are those that stay."""
+    return bool(titled(root, "spare"))
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,8 @@ class Peer:
     detaches: bool = False
     #: Finds, from its root process, those that are replaced when they die; None: none is.
     respawning: Optional[Workers] = None
-    #: Whether, after its start, it is going to replace all of them; None: it does not do that.
-    unsettled: Optional[Callable[[psutil.Process], bool]] = None
+    #: Whether it is done with replacing those that it has started with; None: it does not do that.
+    settled: Optional[Callable[[psutil.Process], bool]] = None
     #: Can be told how many workers to have.
     scales: bool = True
     #: Serves any WSGI application, not Trac alone.
@@ -119,7 +128,7 @@ PEERS = (
         ours(),
         in_venv=False,
         respawning=titled_workers,
-        unsettled=template_warms_up,
+        settled=has_spare,
     ),
     Peer(
         "trac-fcgi",

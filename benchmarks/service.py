@@ -7,8 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import psutil
-
 from benchmarks import venv, visits
 from benchmarks.frontend import MOUNTS, Frontend
 from benchmarks.job import Job
@@ -61,7 +59,7 @@ class Service:
         self.begun = time.monotonic()
         self.program = Program(peer.command(job), home, {**own, **variables})
         self._pidfile = job.pidfile
-        self._first: set[psutil.Process] = set()
+        self._workers = workers
 
     def wait_ready(self, page: Page) -> None:
         """Until it answers rightly, and goes on with the same workers. Raises BenchmarkError with its log."""
@@ -81,11 +79,10 @@ class Service:
 
     def _is_settled(self) -> bool:
         """Whether nobody is left whom it replaces after its start."""
+        if self.peer.settled is None or self.peer.respawning is None:
+            return True
         root = self.program.roots[0]
-        if self.peer.unsettled is not None and self.peer.respawning is not None and self.peer.unsettled(root):
-            self._first.update(self.peer.respawning(root))
-            return False
-        return not any(process.is_running() for process in self._first)
+        return self.peer.settled(root) and len(self.peer.respawning(root)) <= self._workers
 
     def check(self, page: Page) -> str:
         """What is wrong with its answer, or nothing."""

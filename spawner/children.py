@@ -20,6 +20,10 @@ from workers.scoreboard import Slot
 log = logging.getLogger("trac-spawn")
 
 
+#: The number of a worker that is still to get one.
+SPARE = 0
+
+
 def fork_child(body: Callable[[], None]) -> int:
     """Run ``body`` in a new process, which ends with it; the pid of that process. Raises OSError.
 
@@ -145,7 +149,8 @@ class WorkerHandle:
 
     def describe(self) -> str:
         """The same words in the log, in process titles and for whoever reads ps."""
-        return f"{self.label}worker {self.number} gen {self.generation} (pid {self.pid or 'unknown'})"
+        name = f"worker {self.number}" if self.number != SPARE else "spare"
+        return f"{self.label}{name} gen {self.generation} (pid {self.pid or 'unknown'})"
 
     def tell(self, command: str) -> None:
         self.channel.send({"command": command})

@@ -206,7 +206,7 @@ def _pool_status(name: str, pool: Supervisor) -> PoolStatus:
         }
         for socket, queue in zip(sockets, queues_of(sockets))
     ]
-    found = pool.current.template
+    found, spare = pool.current.template, pool.spare.worker
     board = pool.workplace.scoreboard.snapshot()
     template: Optional[TemplateStatus] = None
     if found is not None:
@@ -230,6 +230,7 @@ def _pool_status(name: str, pool: Supervisor) -> PoolStatus:
         "totals": board.totals.to_json(),
         "addresses": addresses,
         "template": template,
+        "spare": None if spare is None else spare.pid,
         "workers": [_worker_status(worker) for worker in pool.workers],
         "reloads": {
             "ok": pool.replacement.counted[True],

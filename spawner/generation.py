@@ -6,7 +6,8 @@ import os
 import signal
 from typing import Callable, Optional
 
-from spawner.children import TemplateHandle, WorkerHandle, fork_child, send_signal
+from spawner.children import SPARE, TemplateHandle, WorkerHandle, fork_child, send_signal
+from spawner.pool import WorkerState
 from spawner.switchboard import Switchboard
 from spawner.template import run_template, run_worker
 from spawner.workplace import Workplace
@@ -66,10 +67,15 @@ class Generation:
             self.template = None
 
     def spawn(self, number: int, hear: Callable[[WorkerHandle], None]) -> Optional[WorkerHandle]:
-        """Ask for a worker; None when the template takes no order now. Raises OSError."""
+        """Ask for a worker; None when the template takes no order now. Raises OSError.
+
+        With SPARE for a number it waits for another one, and has no slot of its own until then.
+        """
         ours, theirs = Channel.pair()
-        slot = self.workplace.scoreboard.assign(number)
-        worker = WorkerHandle(number, self.number, ours, slot, label=self.workplace.label)
+        board = self.workplace.scoreboard
+        slot = board.slot(SPARE) if number == SPARE else board.assign(number)
+        state = WorkerState.SPARE if number == SPARE else WorkerState.STARTING
+        worker = WorkerHandle(number, self.number, ours, slot, state, label=self.workplace.label)
         try:
             self._equip(worker)
             if self.without_template:

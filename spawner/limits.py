@@ -9,7 +9,7 @@ import time
 from typing import Callable, Collection, Iterable, Union
 
 from spawner import slowlog
-from spawner.children import TemplateHandle, WorkerHandle, send_signal
+from spawner.children import SPARE, TemplateHandle, WorkerHandle, send_signal
 from spawner.hardmemory import HardMemory
 from spawner.losttime import LostTime
 from spawner.overdue import Overdue
@@ -94,8 +94,9 @@ class Limits:
         for child in _all(workers, templates):
             if now >= self._stop_limit(child):
                 self._end_stopped(child)
-        self._check_memory(workers, now)
-        self._check_requests(workers, now)
+        employed = [worker for worker in workers if worker.number != SPARE]
+        self._check_memory(employed, now)
+        self._check_requests(employed, now)
 
     def forget(self, worker: WorkerHandle) -> None:
         """The worker is gone."""
@@ -190,4 +191,5 @@ def _starting(
     """Children that are not ready yet, and may still come to be."""
     late: list[Child] = [template for template in templates if not template.ready]
     late += [worker for worker in workers if worker.state is WorkerState.STARTING]
+    late += [worker for worker in workers if worker.state is WorkerState.SPARE and worker.pid is None]
     return [child for child in late if child.failure is None]

@@ -19,6 +19,7 @@ LONGEST_AFTER_READY = 1.0
 
 
 class WorkerState(Enum):
+    SPARE = "spare"  # forked ahead, and none of the capacity
     STARTING = "starting"  # asked for; not ready yet
     READY = "ready"
     LEAVING = "leaving"  # told to leave: no longer part of the capacity

@@ -61,6 +61,8 @@ def _pool(pool: PoolStatus) -> Lines:
             f"  template: pid {template['pid']}, generation {template['generation']}, "
             f"{'ready' if template['ready'] else unready}"
         )
+    if pool.get("spare"):
+        yield f"  spare worker: pid {pool['spare']}"
     reloads = pool["reloads"]
     yield f"  reloads: {reloads['ok']} done, {reloads['failed']} failed"
     if reloads["last_error"]:

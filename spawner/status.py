@@ -78,6 +78,7 @@ class PoolStatus(TypedDict):
     max_children_reached: int  # php-fpm's name: how often it wanted more
     addresses: List[AddressStatus]
     template: Optional[TemplateStatus]
+    spare: Optional[int]  # the pid of a worker that is none of the pool's yet
     workers: List[WorkerStatus]
     reloads: ReloadsStatus
     recycles: Dict[str, int]  # by cause

@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from typing import Callable, Optional, Union
 
-from spawner.children import TemplateHandle, WorkerHandle, describe_status, send_signal
+from spawner.children import SPARE, TemplateHandle, WorkerHandle, describe_status, send_signal
 from spawner.deaths import Deaths
 from spawner.generation import Generation
 from spawner.growth import Growth
@@ -23,6 +23,7 @@ from spawner.replacement import RELOAD, Reloaded, Replacement
 from spawner.scaling import Scaling
 from spawner.setbacks import Setbacks
 from spawner.settings import Settings
+from spawner.spare import Spare
 from spawner.stacks import read_crash, read_stack
 from spawner.status import SlowRequest
 from spawner.switchboard import Switchboard
@@ -77,6 +78,7 @@ class Supervisor:
         #: How many workers were recycled, by the first word of the reason.
         self.recycled: Counter[str] = Counter()
         self._workers: dict[int, WorkerHandle] = {}
+        self.spare = Spare(self._workers)
         self._setbacks = Setbacks()
         self._serving = True
         self._succeeds = succeeds
@@ -99,6 +101,7 @@ class Supervisor:
         if self._serving:
             self.replacement.advance()
             self._approach()
+            self._keep_spare()
         else:
             self._finish()
         self._growth.attend(self._serving and self.was_ready and not self.paused)
@@ -122,7 +125,32 @@ class Supervisor:
         loaded = self._current.can_spawn and self.ready_workers >= self.target
         if not self.was_ready and loaded:
             self.was_ready, self.failure = True, None
+            self.spare.rest()
             self._happen(self, Event.POOL_READY)
+
+    def _keep_spare(self) -> None:
+        if not self._wants_workers:
+            self._dismiss_spare()
+        elif self._may_fork_ahead and time.monotonic() >= self.spare.due:
+            self.spare.rest()
+            self._order(self._current, SPARE)
+
+    def _dismiss_spare(self) -> None:
+        spare = self.spare.dismiss()
+        if spare is not None and spare.pid is None:
+            # Nobody waits for its birth, which may never come; it will find that nobody is there.
+            self._switchboard.hang_up(spare.channel)
+            self._forget(spare)
+
+    @property
+    def _wants_workers(self) -> bool:
+        return bool(self.target) and not self.paused
+
+    @property
+    def _may_fork_ahead(self) -> bool:
+        template = self._current.template
+        warm = self.was_ready and template is not None and template.ready
+        return warm and self._serving and self._wants_workers and self.spare.lacking
 
     def _finish(self) -> None:
         """While stopping: once the last worker is gone, and the queue is answered, let all end."""
@@ -156,7 +184,7 @@ class Supervisor:
     @property
     def workers(self) -> list[WorkerHandle]:
         """Those that live, or are about to."""
-        return list(self._workers.values())
+        return [worker for worker in self._workers.values() if worker.number != SPARE]
 
     @property
     def current(self) -> Generation:
@@ -236,11 +264,20 @@ class Supervisor:
     def spawn(self, generation: Generation) -> bool:
         """Ask for one more worker; False when that is not possible now."""
         number = next(n for n in range(1, len(self._workers) + 2) if n not in self._workers)
+        if generation is self._current:
+            spare = self.spare.employ(number, self.workplace.scoreboard.assign(number))
+            if spare is not None:
+                self._workers[number] = spare
+                return True
+        return self._order(generation, number)
+
+    def _order(self, generation: Generation, number: int) -> bool:
         try:
             worker = generation.spawn(number, self._hear_worker)
         except OSError as error:
             failure = BootError(f"cannot fork: {error.strerror}", os.EX_OSERR)
-            self._start_failed(f"worker {number}", time.monotonic(), failure)
+            who = f"worker {number}" if number != SPARE else "a spare worker"
+            self._start_failed(who, time.monotonic(), failure)
             return False
         if worker is not None:
             self._workers[number] = worker
@@ -352,7 +389,11 @@ class Supervisor:
 
     def _lost_contact(self, worker: WorkerHandle) -> None:
         self._switchboard.hang_up(worker.channel)
-        if worker.pid is None:
+        if worker.number == SPARE:
+            if worker.pid is None:
+                self._forget(worker)
+                self.spare.ended(worker, None)
+        elif worker.pid is None:
             # It never came to life: its template ended, or could not fork.
             self._forget(worker)
             self._worker_failed(worker, "was not born")
@@ -384,6 +425,8 @@ class Supervisor:
         for child in [*children, *self._templates.values()]:
             if child.pid == pid:
                 child.stopped = time.monotonic() if stopped else None
+                if isinstance(child, WorkerHandle) and child.number == SPARE:
+                    child.signal(signal.SIGKILL)  # it could not be employed
                 log.info("%s %s", child.describe(), "is stopped by a signal" if stopped else "goes on")
 
     def _forget(self, worker: WorkerHandle) -> None:
@@ -417,6 +460,9 @@ class Supervisor:
             )
             self.deaths.remember(worker, worker.reason, stack)
         self._forget(worker)
+        if worker.number == SPARE:
+            self.spare.ended(worker, status)
+            return
         slot = worker.slot.snapshot()
         if worker.state is WorkerState.STARTING:
             self._worker_failed(worker, f"died before it was ready: {describe_status(status)}")
@@ -479,6 +525,7 @@ class Supervisor:
         # Before any socket is closed: the kernel would go on to tell of one that others have open.
         self._growth.adopt(generation.workplace)
         self._current.dismiss_template()
+        self._dismiss_spare()
         self.workplace.leave_access_file(generation.workplace)
         abandoned = [one for one in self.workplace.listeners if one not in generation.workplace.listeners]
         for listener in abandoned:
@@ -513,9 +560,10 @@ class Supervisor:
         waits = bool(self._workers or self._growth.queued) and not all(one.lasting for one in listeners)
         self._queue_waits = self.was_ready and waits
         self.replacement.abandon("the pool is being stopped")
+        self._dismiss_spare()
         if not self._current.can_spawn:
             self._current.dismiss_template()
-        for worker in self._workers.values():
+        for worker in self.workers:
             self._drain_worker(worker)
 
     def _drain_worker(self, worker: WorkerHandle) -> None:
@@ -569,16 +617,18 @@ class Supervisor:
 
     def next_deadline(self) -> float:
         """When check_clock() is due, on the monotonic clock; infinity when nothing is."""
-        limits = self._limits.next_deadline(self.workers, self._templates.values())
+        limits = self._limits.next_deadline(self._workers.values(), self._templates.values())
         deadline = min(limits, self._growth.next_deadline(), self.replacement.next_deadline())
         delay = self._setbacks.remaining()
         if self._serving and delay:
             deadline = min(deadline, time.monotonic() + delay)
+        if self._may_fork_ahead:
+            deadline = min(deadline, self.spare.due)
         return deadline
 
     def check_clock(self) -> None:
         """Act on children that are over a limit of time or memory."""
-        self._limits.check(self.workers, self._templates.values())
+        self._limits.check(list(self._workers.values()), self._templates.values())
         self._growth.check(self._counted, self._templates.values())
 
     def _retire_now(self, worker: WorkerHandle, reason: str) -> None:

@@ -21,11 +21,9 @@ from spawner.children import fork_child
 from spawner.daemon import detach_output
 from spawner.workplace import Workplace
 from workers import plugins, prctl, sealing
-from workers.accesslog import take_files
 from workers.application import Application
 from workers.channel import TEXT_CEILING, Channel, Message
 from workers.errors import BootError
-from workers.logs import reopen_log_files
 from workers.text import escaped
 
 log = logging.getLogger("trac-spawn")
@@ -113,7 +111,7 @@ class Template:
         if message is None:
             raise _Over
         if message["command"] == "reopen":
-            self._reopen(message, descriptors)
+            self._workplace.reopen(message, descriptors)
         else:
             self._fork(message, descriptors)
 
@@ -123,12 +121,6 @@ class Template:
         if reasons:
             self._channel.send({"event": "unsafe", "reasons": reasons})
             raise _Over
-
-    def _reopen(self, message: Message, descriptors: Sequence[int]) -> None:
-        reopen_log_files()
-        file = self._workplace.access
-        log_of_workers = None if file is None else file.writer(self._workplace.settings)
-        take_files(dict(zip(message["files"], descriptors)), log_of_workers)
 
     def _fork(self, message: Message, descriptors: Sequence[int]) -> None:
         extras = dict(zip(message["given"], descriptors))
@@ -266,8 +258,12 @@ def _fork_worker(
         # their way, and the master waits for workers that nobody will fork.
         channel.close()
         if workplace.wait_for_adoption(parent):
+            prctl.die_with_parent(signal.SIGTERM)
             end.send({"event": "spawned"})
-            workplace.work(application, message["number"], message["generation"], end, extras)
+            generation = message["generation"]
+            number = message["number"] or workplace.stand_by(generation, end)
+            if number:
+                workplace.work(application, number, generation, end, extras)
 
     def between() -> None:
         fork_child(functools.partial(worker, os.getpid()))

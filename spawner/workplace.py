@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from dataclasses import dataclass, replace
 from typing import Iterator, Mapping, Optional, Sequence
+
+from setproctitle import setproctitle
 
 from spawner import admission, logs, privileges
 from spawner.accessfile import AccessFile
@@ -16,12 +17,14 @@ from spawner.inheritance import Inheritance
 from spawner.listeners import Access, Listener, open_listener
 from spawner.privileges import Identity
 from spawner.settings import Settings
-from workers import application, prctl
+from workers import application
+from workers.accesslog import take_files
 from workers.application import Application, ApplicationSpec
-from workers.channel import Channel
+from workers.channel import Channel, Message
 from workers.connection import Ceilings
 from workers.errors import BootError
 from workers.handoff import Handoff
+from workers.logs import reopen_log_files
 from workers.peers import PeerRules
 from workers.recycling import RecyclingLimits
 from workers.scoreboard import Scoreboard, Slot
@@ -163,6 +166,25 @@ class Workplace:
         "before visitors do", and an application of --app has nothing else to be warmed up."""
         return self.settings.app is None and not self.settings.warmup
 
+    def reopen(self, message: Message, descriptors: Sequence[int]) -> None:
+        """In a process that forks, or has not begun to work: as the master says, log to its new files."""
+        reopen_log_files()
+        log_of_workers = None if self.access is None else self.access.writer(self.settings)
+        take_files(dict(zip(message["files"], descriptors)), log_of_workers)
+
+    def stand_by(self, generation: int, channel: Channel) -> int:
+        """Be a spare worker until the master has a number for it; 0 when it has no use for it any more."""
+        setproctitle(f"trac-spawn: {self.label}spare gen {generation}")
+        while True:
+            message, descriptors = channel.receive()
+            if message is None:
+                return 0
+            if message["command"] == "reopen":
+                self.reopen(message, descriptors)
+            else:
+                number: int = message.get("number", 0)
+                return number
+
     def work(
         self,
         loaded: Application,
@@ -175,7 +197,6 @@ class Workplace:
 
         ``extras``, which the master may give: where to write "stacks" to, and all "output".
         """
-        prctl.die_with_parent(signal.SIGTERM)
         if "output" in extras:
             logs.lead_output_to(extras["output"])
         settings = self.settings

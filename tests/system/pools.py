@@ -26,6 +26,7 @@ BIN = Path(sys.executable).parent
 FOREIGN = re.compile("TRAC_|PHP_FCGI_|FCGI_|LISTEN_|PYTEST|NOTIFY_SOCKET|XDG_|PYTHON")
 #: For a test of both ways to start workers.
 MODES = pytest.mark.parametrize("mode", [[], ["--no-template"]], ids=["template", "no-template"])
+SPARE = re.compile(r"^trac-spawn: (\S+ )?spare gen \d+$")
 TITLE = re.compile(
     r"^trac-spawn: (?P<role>master|template|worker)"
     r"(?: (?P<slot>\d+))?(?: gen (?P<generation>\d+))?(?: (?P<rest>.*))?$"
@@ -143,10 +144,13 @@ class Pool(Program):
     def members(self, role: str = "") -> list[Member]:
         """Its processes with a title of ours, the master first, then by generation and slot."""
         processes = [psutil.Process(self.pid)] if self.running else []
-        found = [Member.of(process) for process in processes + self.descendants()]
+        found = [m for m in map(Member.of, processes + self.descendants()) if m is not None]
+        # While a worker is being forked it has the template's title at first.
+        templates = [m for m in found if m.role == "template"]
+        copies = [m for m in templates if any(m.title == one.title and m.pid > one.pid for one in templates)]
         order = {"master": 0, "template": 1, "worker": 2}
         return sorted(
-            (m for m in found if m is not None and role in ("", m.role)),
+            (m for m in found if m not in copies and role in ("", m.role)),
             key=lambda m: (order[m.role], m.generation or 0, m.slot or 0),
         )
 
@@ -154,15 +158,19 @@ class Pool(Program):
         return [m for m in self.members("worker") if state in ("", m.state)]
 
     def template(self) -> Member:
-        """The template process, once there is exactly one.
-
-        While a worker is being forked there are more: it has the template's title at first.
-        """
+        """The template process, once there is exactly one."""
         only = wait_until(
             lambda: found if len(found := self.members("template")) == 1 else [],
             what="single template",
         )
         return only[0]
+
+    def spare(self) -> int:
+        """The pid of the worker that waits to be employed, once there is one."""
+        spares = wait_until(
+            lambda: [one.pid for one in self.descendants() if SPARE.search(title(one))], what="spare worker"
+        )
+        return int(spares[0])
 
     def wait_workers(self, count: int, state: str = "", timeout: float = PATIENCE) -> list[Member]:
         """Wait until there are exactly so many workers (in that state)."""

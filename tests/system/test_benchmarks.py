@@ -56,8 +56,8 @@ def test_peers_are_compared(supervisor: Supervisor, tmp_path: Path) -> None:
         assert page["p99_ms"] >= page["p50_ms"] > 0
         assert page["cpu_ms"] > 0
     memory = measured["memory"]["trac-spawn"]["2"]
-    # Master, template and two workers.
-    assert memory["processes"] == 4
+    # Master, template, two workers and one to spare.
+    assert memory["processes"] == 5
     assert memory["pss_bytes"] > 1 << 20
     assert measured["respawn"]["trac-spawn"][0] > 0
 

@@ -304,6 +304,7 @@ def test_whose_last_pool_could_not_be_replaced_can_be_stopped(spawn: Spawner, tm
 
 def test_what_the_master_asks_the_kernel_with_is_not_for_its_children(spawn: Spawner) -> None:
     pool = spawn("-n", 1, *APP)
+    pool.spare()
     before = descriptors_by_role(pool.pid)
     before["master"] += 1  # what it asks with, from now on
     ask(pool, "status")

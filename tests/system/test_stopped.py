@@ -103,6 +103,7 @@ def test_a_template_that_hangs_in_a_fork_is_replaced(spawn: Spawner, tmp_path: P
     pool = spawn("-n", 1, "--app", "hooked:application", "--startup-timeout", 2, cwd=tmp_path)
     template = pool.template().pid
     (tmp_path / "stuck").touch()
+    # It hangs in forking this one's replacement, or the next worker to spare.
     os.kill(pool.workers()[0].pid, signal.SIGKILL)
     pool.wait_for_line(r"not ready within 2 s \(--startup-timeout\)")
     (tmp_path / "stuck").unlink()

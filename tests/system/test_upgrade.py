@@ -295,6 +295,7 @@ def test_the_daemon_stays_one(spawn: Spawner, tmp_path: Path) -> None:
 def test_no_descriptor_is_left_open(spawn: Spawner) -> None:
     """Neither in a successor nor in its children: a socket that somebody still has never closes."""
     pool = spawn("-n", 1, *APP)
+    pool.spare()
     before = descriptors_by_role(pool.pid)
     successor = pool.pid
     for _ in range(2):

@@ -43,6 +43,7 @@ def pool_status(*addresses: str, busy: int = 1, idle: int = 1) -> PoolStatus:
             {"address": address, "listen_queue": {"waiting": 3, "limit": 2048}} for address in addresses
         ],
         "template": {"pid": 813, "generation": 2, "ready": True, "warming_up": False, "age_s": 61.0},
+        "spare": 814,
         "workers": [
             {
                 "slot": number,
@@ -276,6 +277,7 @@ def test_status_is_one_screen(master: Master, capsys: pytest.CaptureFixture[str]
         "  dynamic: at most 8 workers, max children reached 1 times",
         "  unix:/run/trac.sock: 3 of 2048 waiting",
         "  template: pid 813, generation 2, ready",
+        "  spare worker: pid 814",
         "  reloads: 1 done, 1 failed",
         "  the last reload that failed: plugins/x.py: bad \\x1b[2J syntax",
         "  recycled: 12 max-requests; died: 1 SIGKILL",

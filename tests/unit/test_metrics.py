@@ -38,6 +38,7 @@ def a_status(name: str = "trac") -> Status:
             {"address": "unix:/t", "listen_queue": {"waiting": None, "limit": None}},
         ],
         "template": {"pid": 1, "generation": 3, "ready": True, "warming_up": False, "age_s": 12.5},
+        "spare": 814,
         "workers": [], "reloads": {"ok": 2, "failed": 1, "last_error": None},
         "recycles": {"max-requests": 7, "request-timeout": 2}, "deaths": {"SIGSEGV": 1},
         "refused": 0, "limits": {"max-memory": 1 << 30, "request-timeout": 2.5, "max-requests": 0},

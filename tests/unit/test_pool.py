@@ -23,8 +23,9 @@ class FakeWorker:
 
 
 def pool(text: str) -> list[FakeWorker]:
-    """``s`` starting, ``r`` ready, ``w`` ready and worn, ``l`` leaving."""
+    """``s`` starting, ``r`` ready, ``w`` ready and worn, ``l`` leaving, ``x`` the spare one."""
     kinds = {"s": (STARTING, False), "r": (READY, False), "w": (READY, True), "l": (LEAVING, True)}
+    kinds["x"] = (WorkerState.SPARE, False)
     return [FakeWorker(*kinds[letter]) for letter in text]
 
 
@@ -48,6 +49,8 @@ def pool(text: str) -> list[FakeWorker]:
         ("rrrrr", 0, [4, 3]),
         ("wrrrr", 0, [0, 4]),  # worn ones before it
         ("rrs", 0, []),
+        ("rrx", 1, []),  # it is none of the capacity until it is employed
+        ("rrrx", 0, []),
         ("rrrs", 0, []),  # the target fell while one was starting
     ],
 )
