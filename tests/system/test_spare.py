@@ -220,5 +220,5 @@ def test_its_request_times_out_as_any_other(spawn: Spawner) -> None:
     os.kill(min(pids(pool)), signal.SIGKILL)
     assert serving_pid(pool) == spare
     assert Visit(pool, "/sleep?seconds=30").status() == 504
-    pool.wait_for_line(rf"worker 1 gen 1 \(pid {spare}\): the stack of that request:$")
+    pool.wait_for_line(rf"worker 1 gen 1 \(pid {spare}\): .*: the stack of that request:$")
     pool.wait_for_line(r'File ".*/tests/system/apps\.py", line \d+ in ')
