@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, Callable, Optional
 
@@ -129,6 +130,7 @@ class _Alternative:
         return frozenset().union(*self.begins.values())
 
 
+@lru_cache(maxsize=256)  # many environments have the same rules
 def _examined(text: str) -> _Alternative:
     try:
         tree = _parser.parse(text, re.UNICODE)
