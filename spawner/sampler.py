@@ -33,6 +33,8 @@ class Sampler:
         self._seen_apart = seen_apart
         self._tell = tell
         self._due = 0.0
+        #: Whether somebody could see all pools at the last look.
+        self._told = False
 
     def next_deadline(self) -> float:
         """When check_clock() is due, on the monotonic clock; infinity when nothing is."""
@@ -40,14 +42,17 @@ class Sampler:
 
     def check_clock(self) -> None:
         now = time.monotonic()
-        if now < self._due:
+        apart = self._seen_apart()
+        # Whoever begins to look, as after an upgrade, is told at once.
+        if now < self._due and apart <= self._told:
             return
         self._due = now + INTERVAL
+        self._told = apart
         for pool in self._watched():
             waiting = sample(pool)
-            if self._seen_apart():
+            if apart:
                 remember(pool, waiting)
-        if self._seen_apart():
+        if apart:
             self._tell()
 
     def _watched(self) -> Iterable[Supervisor]:

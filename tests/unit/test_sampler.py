@@ -39,3 +39,17 @@ def test_graphs_begin_with_whoever_can_see_them() -> None:
     """A master that has not taken over yet has no status process, and counts from 0."""
     assert points_after_a_look(seen_apart=False) == 0
     assert points_after_a_look(seen_apart=True) == 1
+
+
+def test_whoever_begins_to_look_is_told_at_once() -> None:
+    pool = a_pool()
+    seen: list[bool] = []
+    told: list[bool] = []
+    sampler = Sampler(lambda: [pool], lambda: bool(seen), lambda: told.append(True))
+    sampler.check_clock()
+    assert told == []
+    seen.append(True)
+    sampler.check_clock()
+    assert told == [True]
+    sampler.check_clock()
+    assert told == [True]  # and then once a second

@@ -37,6 +37,11 @@ class OldMaster:
     def __init__(self, program: Path) -> None:
         self.program = (sys.executable, str(program))
         self.claimed = False
+        #: What becomes of the status process: of two, each would show its own counts.
+        self.shown: list[str] = []
+        self.helper = SimpleNamespace(
+            retire=lambda: self.shown.append("retired"), start=lambda: self.shown.append("started")
+        )
 
     def listeners(self) -> list[object]:
         return []
@@ -65,6 +70,7 @@ def test_who_dies_before_it_was_heard_has_not_taken_over(
             while not upgrade._conceded:
                 for key, _ in selector.select(10.0):
                     key.data()
+            assert master.shown == ["retired"]
             upgrade.tell("go on")
             _, status = os.waitpid(upgrade.pid, 0)
             assert upgrade.child_ended(upgrade.pid, status)
@@ -73,3 +79,4 @@ def test_who_dies_before_it_was_heard_has_not_taken_over(
     ((pid, failure),) = outcome
     assert pid is None and "exit status 0" in str(failure)
     assert master.claimed and master.upgrading is None
+    assert master.shown == ["retired", "started"]
