@@ -1,7 +1,7 @@
-"""Trac without any server: ``python -m benchmarks.inprocess ENV PATH SECONDS``.
+"""Trac without any server: ``python -m benchmarks.inprocess ENV PATH SECONDS [accelerated]``.
 
 Prints as JSON the milliseconds of processor time that a request takes, with a heap frozen after warm-up,
-and how many samples have found it in which part of Trac.
+and how many samples have found it in which part of Trac. ``accelerated``: with what workers change in it.
 """
 
 from __future__ import annotations
@@ -15,19 +15,27 @@ import time
 from typing import Any, Optional
 
 from benchmarks.sampled import Samples
+from workers.application import accelerate
 
 WARM_UP = 20
 #: What stands in the name of a file, and what its functions, or those that they call, are a part of.
 PARTS = {
     ".html": "templates and HTML",
     "/trac/wiki/": "wiki text",
+    "/workers/wikirules.py": "wiki text",
     "/trac/util/translation.py": "translations",
+    "/workers/translations.py": "translations",
     "/trac/util/datefmt.py": "dates",
+    "/workers/dates.py": "dates",
     "/babel/dates.py": "dates",
     "/trac/db/": "database",
     "/trac/perm.py": "permissions",
     "/trac/config.py": "options of trac.ini",
+    "/workers/options.py": "options of trac.ini",
     "/trac/web/href.py": "links",
+    "/workers/links.py": "links",
+    "/workers/rendering.py": "templates and HTML",
+    "/workers/markup.py": "templates and HTML",
     "/jinja2/": "templates and HTML",
     "/markupsafe/": "templates and HTML",
     "/trac/util/html.py": "templates and HTML",
@@ -69,9 +77,12 @@ def _start_response(status: str, headers: Any, exc_info: Any = None) -> Any:
     return lambda data: None
 
 
-def main(env: str, path: str, seconds: float) -> None:
+def main(env: str, path: str, seconds: float, accelerated: bool) -> None:
     os.environ["TRAC_ENV"] = env
     from trac.web.main import dispatch_request
+
+    if accelerated:
+        accelerate()
 
     def request() -> None:
         body = dispatch_request(environ(path), _start_response)
@@ -100,4 +111,4 @@ def _part_of(file: str) -> Optional[str]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], float(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], float(sys.argv[3]), "accelerated" in sys.argv[4:])
