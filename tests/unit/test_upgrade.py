@@ -32,7 +32,6 @@ class OldMaster:
     pools: dict[str, object] = {}
     control = pidfile = upgrading = None
     systemd = SimpleNamespace(environment=dict)
-    helper = SimpleNamespace(retire=lambda: None, start=lambda: None)
 
     def __init__(self, program: Path) -> None:
         self.program = (sys.executable, str(program))
