@@ -126,6 +126,7 @@ def test_a_thousand_connections_leave_nothing_behind(spawn: Spawner) -> None:
     visit = busy_visit(pool, "/sleep?seconds=1")  # the only worker
     folder = f"/proc/{pool.pid}/fd"
     ask(pool, "status")  # for which the master keeps a socket to the kernel
+    pool.spare()  # to which it has one as well
     before = len(os.listdir(folder))
     line = b'{"verb": "status"}\n'
     for number in range(1000):

@@ -203,6 +203,7 @@ def test_a_worker_cannot_make_the_master_signal_or_keep_anything(
     """A worker may be taken over by whoever attacks the application; the master may be root."""
     (tmp_path / "evil.py").write_text(EVIL)
     pool = spawn("-n", 1, "--app", "evil:application")
+    pool.spare()
     before = len(os.listdir(f"/proc/{pool.pid}/fd"))
     bystander = pool.template().pid
     first = pool.workers()[0].pid
