@@ -12,8 +12,12 @@ from typing import Any
 
 from trac.util import datefmt
 
-#: Dates, each in one format, language and time zone. One takes some 300 bytes.
-KEPT = 2048
+#: Dates of one format, language and time zone, and how many of these there are. One takes some 300 bytes.
+#: What the garbage collector would follow, such as the zone, is not kept with each: Trac has it run in every
+#: request.
+KEPT, KINDS = 512, 16
+#: Local times.
+TIMES = 2048
 #: What Babel or ISO 8601 says. Other formats are the C library's, whose language is a setting of the process.
 _FORMATS = frozenset(
     (None, "short", "medium", "long", "full", "iso8601", "iso8601date", "iso8601time", "%x %X", "%x", "%X")
@@ -31,7 +35,7 @@ def remember() -> None:
 def _remember_local_times(zone: Any) -> None:
     convert, local = zone.fromutc, datefmt.localtz
 
-    @lru_cache(maxsize=KEPT)
+    @lru_cache(maxsize=TIMES)
     def converted(time: datetime) -> Any:
         return convert(local, time.replace(tzinfo=local))
 
@@ -46,15 +50,15 @@ def _remember_texts() -> None:
     write = datefmt._format_datetime
     languages = frozenset((str, datefmt.babel.Locale))
 
-    @lru_cache(maxsize=KEPT)
-    def written(t: datetime, told_apart_by: Any, format: Any, tzinfo: Any, locale: Any, hint: str) -> Any:
-        return write(t, format, tzinfo, locale, hint)
+    @lru_cache(maxsize=KINDS)
+    def kind(told_apart_by: Any, format: Any, tzinfo: Any, locale: Any, hint: str) -> Any:
+        return lru_cache(maxsize=KEPT)(lambda t: write(t, format, tzinfo, locale, hint))
 
     def format_datetime(t: Any, format: Any, tzinfo: Any, locale: Any, hint: str) -> Any:
         if type(t) is datetime and type(locale) in languages and format in _FORMATS:
             # Two dates can be equal where their zones are not. That of the computer has to reckon for a hash.
             if t.tzinfo is not datefmt.localtz:
-                return written(t, (t.tzinfo, t.fold), format, tzinfo, locale, hint)
+                return kind((t.tzinfo, t.fold), format, tzinfo, locale, hint)(t)
         return write(t, format, tzinfo, locale, hint)
 
     datefmt._format_datetime = format_datetime

@@ -97,10 +97,11 @@ def test_another_language_or_time_zone_is_another_text(here: None) -> None:
 
 def test_not_any_number_is_kept(here: None) -> None:
     dates.remember()
-    kept = getclosurevars(datefmt._format_datetime).nonlocals["written"]
+    kinds = getclosurevars(datefmt._format_datetime).nonlocals["kind"]
     for second in range(dates.KEPT + 10):
         datefmt.format_date(datetime.fromtimestamp(second, UTC), "iso8601", UTC, LANGUAGES[0])
-    assert kept.cache_info().currsize == dates.KEPT
+    kept = kinds((UTC, 0), "iso8601", UTC, LANGUAGES[0], "date")
+    assert kinds.cache_info().currsize == 1 and kept.cache_info().currsize == dates.KEPT
 
 
 def test_without_babel_texts_are_left_to_trac(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
