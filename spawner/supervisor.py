@@ -118,7 +118,7 @@ class Supervisor:
         if not self._current.without_template and self._current.template is None:
             self.start_template(self._current)
         # Leaving workers keep their slots, and those that leave slowly may be many.
-        room = self._current.workplace.scoreboard.slots - len(self._workers)
+        room = self._current.workplace.scoreboard.slots - len(self.workers)
         for _ in range(min(steps.spawn, room) if self._current.can_spawn else 0):
             if not self.spawn(self._current):
                 break

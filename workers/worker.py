@@ -36,6 +36,7 @@ from workers.logs import reopen_log_files
 from workers.peers import Doorkeeper, PeerRules
 from workers.reception import Listener, Reception, queued
 from workers.recycling import Recycling, RecyclingLimits
+from workers.scheduling import let_others_go_on
 from workers.scoreboard import Slot
 from workers.selector import Selector
 from workers.statuspages import Page, Pages
@@ -112,6 +113,7 @@ class Worker:
         self._output: Optional[AnswerOutput] = None  # of the request in progress
         self._begun = 0  # time.monotonic_ns() of the request in progress
         self._at_rest = False
+        self._state = ""  # as the process title has it
         self._selector = Selector()
         self._connections = Connections(self._selector, slot, self._serve, self._offer, self._refuse)
         doorkeeper = Doorkeeper(config.peers, slot.refuse)
@@ -125,6 +127,7 @@ class Worker:
     def run(self) -> None:
         """Serve until told to leave; the last answer has been sent when this returns."""
         self._watch_signals()
+        let_others_go_on()
         os.register_at_fork(after_in_child=self._shed)
         self._reception.open()
         self._entitle("idle")
@@ -457,4 +460,6 @@ class Worker:
         self._reopen = True
 
     def _entitle(self, state: str) -> None:
-        setproctitle(f"trac-spawn: {self._name} {state}")
+        if state != self._state:
+            self._state = state
+            setproctitle(f"trac-spawn: {self._name} {state}")

@@ -109,9 +109,10 @@ def _throughput(bench: Bench) -> Rounds:
 
 
 def _pools(sizes: Sequence[int]) -> list[Peer]:
-    """``-n`` is given twice: the last one counts."""
+    """``-n`` is given twice: the last one counts. None of them is replaced after a start."""
     return [
-        dataclasses.replace(OURS, name=_name(size), command=ours("-n", str(size))) for size in sizes
+        dataclasses.replace(OURS, name=_name(size), command=ours("-n", str(size)), settled=None)
+        for size in sizes
     ]
 
 
