@@ -8,7 +8,8 @@ import socket
 
 from spawner.logs import open_append
 from spawner.settings import Settings
-from workers.accesslog import AccessLog, compile_format
+from workers.accessformat import compile_format
+from workers.accesslog import AccessLog
 from workers.errors import BootError
 from workers.logs import put_in_place
 from workers.syslog import SYSLOG

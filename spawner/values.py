@@ -121,7 +121,7 @@ def log_target(given: str) -> str:
 
 
 def access_format(given: str) -> str:
-    from workers.accesslog import compile_format  # not needed for --version
+    from workers.accessformat import compile_format  # not needed for --version
 
     compile_format(given)
     return given

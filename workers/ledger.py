@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Optional
 
 from workers import requestid
-from workers.accesslog import AccessLog, Entry
+from workers.accessformat import Entry
+from workers.accesslog import AccessLog
 from workers.recycling import resident_memory, shares_of_memory
 from workers.requestid import RequestIds
 from workers.scoreboard import Slot
@@ -32,28 +33,26 @@ class Ledger:
     def __init__(self, slot: Slot, access_log: Optional[AccessLog], pool: str, number: int) -> None:
         self._slot = slot
         self._access_log = access_log
+        self._shows_usage = access_log is not None and access_log.usage
         self._entry = Entry(pool=pool, slot=number)
         self._ids = RequestIds()
-        self._id = ""
-        self._params: Mapping[str, str] = {}
-        self._begun = 0
         self._work = 0
         self._usage = (0.0, 0.0)
         self._size_at = 0.0
         self._shares_at = 0.0
         self._shares = (0, 0)
-        self._resident = 0
 
     def begin(self, params: Mapping[str, str], queued: Optional[int] = None) -> int:
         """A request is taken up; when that was. ``queued``: how long its connection has waited to be
         accepted, which is less than what a web server can say, but known without it."""
-        self._params = params
-        self._id = requestid.current = self._ids.of(params)
-        if self._access_log is not None and self._access_log.usage:
+        entry = self._entry
+        entry.params = params
+        entry.request_id = requestid.current = self._ids.of(params)
+        if self._shows_usage:
             self._usage = _usage()
         self._work = time.process_time_ns()
-        self._begun = now = time.monotonic_ns()
-        self._slot.begin(now, params, self._id)
+        entry.begun = now = time.monotonic_ns()
+        self._slot.begin(now, params, entry.request_id)
         since = params.get("HTTP_X_REQUEST_START")
         wait = queued if since is None else waited(since, time.time())
         if wait is not None:
@@ -62,31 +61,29 @@ class Ledger:
 
     def end(self, result: Result) -> int:
         """It has been answered; how long it took."""
-        took = time.monotonic_ns() - self._begun
+        entry = self._entry
+        took = time.monotonic_ns() - entry.begun
         work = time.process_time_ns() - self._work
-        method = self._params.get("REQUEST_METHOD", "")
+        method = entry.params.get("REQUEST_METHOD", "")
         self._slot.end(method, result.status, result.sent, took, work, result.clean)
-        if self._begun >= self._size_at:
+        if entry.begun >= self._size_at:
             self._measure_memory()
         if self._access_log is not None:
-            self._write(self._access_log, result, took, work)
+            entry.result, entry.took, entry.work = result, took, work
+            if self._shows_usage:
+                self._note_usage()
+            self._access_log.write(entry)
         requestid.current = ""
         return took
 
     @property
     def request_id(self) -> str:
         """Of the request in progress."""
-        return self._id
+        return self._entry.request_id
 
-    def _write(self, access_log: AccessLog, result: Result, took: int, work: int) -> None:
-        entry = self._entry
-        entry.params, entry.status, entry.sent = self._params, result.status, result.sent
-        entry.took, entry.work, entry.now = took, work, time.time()
-        entry.memory, entry.request_id, entry.head = self._resident, self._id, result.head
-        if access_log.usage:
-            user, system = _usage()
-            entry.user_work, entry.system_work = user - self._usage[0], system - self._usage[1]
-        access_log.write(entry)
+    def _note_usage(self) -> None:
+        user, system = _usage()
+        self._entry.user_work, self._entry.system_work = user - self._usage[0], system - self._usage[1]
 
     def look_at_memory(self) -> None:
         """For a worker at rest: after a request, all of it is measured anyway; one that never gets any is
@@ -97,8 +94,8 @@ class Ledger:
     def measure_size(self) -> None:
         """How much this process has, without a look at what of it is shared. Cheap."""
         with contextlib.suppress(*_UNKNOWN):
-            self._resident = resident_memory(os.getpid())
-            self._slot.memory(self._resident, *self._shares)
+            self._entry.memory = resident_memory(os.getpid())
+            self._slot.memory(self._entry.memory, *self._shares)
 
     def _measure_memory(self) -> None:
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""Lines of the access log."""
+"""Writing the access log."""
 
 from __future__ import annotations
 
@@ -10,83 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from workers.accesslog import LINE_CEILING, AccessLog, Entry, compile_format, take_files
+from tests.unit.entries import PARAMS, entry
+from workers.accessformat import Entry, compile_format
+from workers.accesslog import LINE_CEILING, AccessLog, take_files
 from workers.requestid import RequestIds
-
-PARAMS = {
-    "REQUEST_METHOD": "POST", "REQUEST_URI": "/trac/wiki?a=1&b", "QUERY_STRING": "a=1&b",
-    "SCRIPT_NAME": "/trac", "PATH_INFO": "/wiki", "REMOTE_ADDR": "192.0.2.7", "REMOTE_USER": "joe",
-    "CONTENT_LENGTH": "12", "SERVER_PROTOCOL": "HTTP/1.1", "HTTP_USER_AGENT": "curl",
-}  # fmt: skip
-HEAD = b"Status: 200 OK\r\nContent-Type: text/html\r\nX-Empty: \r\n"
-
-
-def entry(**more: object) -> Entry:
-    values: dict[str, object] = {
-        "params": PARAMS, "status": 200, "sent": 34, "took": 1_234_567_000, "work": 617_283_500,
-        "user_work": 0.5, "system_work": 0.25, "memory": 5 << 20, "request_id": "an-id",
-        "pool": "trac", "slot": 3, "head": HEAD, "now": 1_700_000_001.5, **more,
-    }  # fmt: skip
-    found = Entry()
-    for name, value in values.items():
-        setattr(found, name, value)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("form", "expected"),
-    [
-        ("%C %{total}C %{USER}C %{system}C", "50.00 50.00 40.50 20.25"),
-        ("%d %{seconds}d", "1.235 1.235"),
-        ("%{mili}d %{miliseconds}d %{milliseconds}d", "1234.567 1234.567 1234.567"),
-        ("%{micro}d %{microseconds}d", "1234567 1234567"),
-        ("%{HTTP_USER_AGENT}e %{NO_SUCH}e", "curl -"),
-        ("%f %l %m %n", "/trac 12 POST trac"),
-        ("%M %{kilo}M %{megabytes}M", "5242880 5120 5"),
-        ("%{content-type}o %{X-Empty}o %{No}o", "text/html - -"),
-        ("%p %P", f"{os.getpid()} {os.getppid()}"),
-        ("%m %r%Q%q", "POST /trac/wiki?a=1&b"),
-        ("%R %s %u %%", "192.0.2.7 200 joe %"),
-        ("%{%s}t %{%s}T", "1700000000 1700000001"),
-        ("%b %H %i %w", "34 HTTP/1.1 an-id 3"),
-        ("100%% of it", "100% of it"),
-    ],
-)  # fmt: skip
-def test_each_directive(form: str, expected: str) -> None:
-    assert compile_format(form).line(entry()) == expected
-
-
-def test_times_are_as_php_fpm_writes_them() -> None:
-    line = compile_format("%t|%T").line(entry())
-    assert re.fullmatch(r"(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4})\|(?!\1)\S+ \S+", line)
-
-
-@pytest.mark.parametrize(
-    "form", ["%", "%x", "%{x}s", "%e", "%o", "%{}e", "%{lightyears}d", "%{idle}C", "%{tera}M", "a\nb", "%{a"]
-)
-def test_wrong_formats(form: str) -> None:
-    with pytest.raises(ValueError):
-        compile_format(form)
-
-
-def test_only_a_format_that_shows_it_costs_a_system_call() -> None:
-    assert compile_format("%{user}C").usage
-    assert not compile_format("%C %{total}C").usage and not compile_format("combined").usage
-
-
-def test_combined_is_what_analysers_read() -> None:
-    line = compile_format("combined").line(entry())
-    assert re.fullmatch(
-        r'192\.0\.2\.7 - joe \[[^]]+\] "POST /trac/wiki\?a=1&b HTTP/1\.1" 200 34 "-" "curl"', line
-    )
-
-
-def test_json_is_one_object_with_types() -> None:
-    told = json.loads(compile_format("json").line(entry()))
-    assert (told["status"], told["bytes"], told["duration_s"], told["slot"]) == (200, 34, 1.234567, 3)
-    assert (told["uri"], told["request_id"], told["remote_user"]) == ("/trac/wiki?a=1&b", "an-id", "joe")
-    assert told["time"].startswith("2023-11-14T22:13:20.") and told["time"].endswith("Z")
-
 
 EVIL = '"\\\n\r\x1b[2J\x00\x7f\x85\xff GET'
 
