@@ -31,7 +31,8 @@ class Rounds:
                 load.apply(stage.service(peer, page).url(page), plan.warm_up)
         for number in range(1, plan.rounds + 1):
             stage.say(f"round {number} of {plan.rounds}")
-            for page, peer in stage.turns(pages):
+            # There and back: whatever the one before leaves behind is not always left to the same one.
+            for page, peer in stage.turns(pages, back=number % 2 == 0):
                 self.measure_once(stage, page, peer, plan.seconds)
 
     def measure_once(self, stage: Stage, page: Page, peer: Peer, seconds: int) -> None:

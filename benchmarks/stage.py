@@ -59,10 +59,10 @@ class Stage:
         self._services[peer.name, kind] = service
         return service
 
-    def turns(self, pages: Sequence[Page]) -> Iterator[tuple[Page, Peer]]:
-        """Page by page, every peer that serves it and has not failed."""
+    def turns(self, pages: Sequence[Page], back: bool = False) -> Iterator[tuple[Page, Peer]]:
+        """Page by page, every peer that serves it and has not failed; ``back``: the last one first."""
         for page in pages:
-            for peer in self.peers:
+            for peer in reversed(self.peers) if back else self.peers:
                 # One may have failed in a turn before.
                 if peer in self._peers and peer.served([page]):
                     yield page, peer
