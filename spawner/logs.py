@@ -7,6 +7,7 @@ import json
 import logging
 import logging.handlers
 import os
+import re
 import sys
 import time
 
@@ -19,6 +20,7 @@ log = logging.getLogger("trac-spawn")
 #: Not waiting: a FIFO that nobody reads would stop the master.
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
 _FORMAT = "%(asctime)s [%(process)d] %(levelname)s: %(message)s"
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 #: syslog(3)'s numbers, for sd-daemon(3).
 _PRIORITIES = {"CRITICAL": 2, "ERROR": 3, "WARNING": 4, "INFO": 6, "DEBUG": 7}
 
@@ -84,11 +86,20 @@ def _is_journal() -> bool:
 
 
 class _Formatter(logging.Formatter):
-    """Says which request it was, in a worker that answers one."""
+    """Says which request it was, in a worker that answers one. Further lines of a message are indented: what
+    a visitor has got into it cannot look like another message, nor tell a terminal anything."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).split("\n")
+        return "\n  ".join(_CONTROL.sub(_escape, line) for line in lines)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         text = super().formatMessage(record)
         return f"{text} (request {requestid.current})" if requestid.current else text
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
 
 
 class _JournalFormatter(_Formatter):

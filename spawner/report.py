@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
@@ -25,6 +26,8 @@ from spawner.status import (
 )
 
 Lines = Iterator[str]
+#: Workers of a pool that status tells of one by one: it is to fit a screen.
+SHOWN = 8
 
 
 def status(answer: Status) -> Lines:
@@ -76,13 +79,28 @@ def _pool(pool: PoolStatus) -> Lines:
         yield f"  connections refused by who made them: {pool['refused']}"
     if pool["workers"]:
         yield f"  scoreboard: {pool['scoreboard']} (_ waits, W answers, G leaves); {_answers(pool)}"
-        head = ("SLOT", "GEN", "PID", "STATE", "REQUESTS", "REQUEST", "AGE", "MEMORY", "PRIVATE")
-        yield from table([head, *(_worker(worker) for worker in pool["workers"])])
-    for worker in pool["workers"]:
+        yield from _workers(pool["workers"])
+
+
+def _workers(workers: Sequence[WorkerStatus]) -> Lines:
+    by_urgency = sorted(workers, key=_urgency)
+    shown = sorted(by_urgency[:SHOWN], key=lambda worker: worker["slot"])
+    head = ("SLOT", "GEN", "PID", "STATE", "REQUESTS", "REQUEST", "AGE", "MEMORY", "PRIVATE")
+    yield from table([head, *(_worker(worker) for worker in shown)])
+    rest = Counter(worker["state"] for worker in by_urgency[SHOWN:])
+    if rest:
+        yield f"  and {sum(rest.values())} more, {counts(rest)}: see trac-spawnctl top"
+    for worker in shown:
         request = worker["request"]
         if request is not None:
             user = f" ({request['user']})" if request["user"] else ""
             yield f"  slot {worker['slot']}: {_one_line(request['method'] + ' ' + request['uri'])}{user}"
+
+
+def _urgency(worker: WorkerStatus) -> tuple[float, bool, int]:
+    """The longest request first, and last whoever only waits."""
+    request = worker["request"]
+    return -request["started_s_ago"] if request else 0.0, worker["state"] == "idle", worker["slot"]
 
 
 def limits_in_words(pool: PoolStatus) -> list[tuple[str, str]]:

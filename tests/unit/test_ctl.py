@@ -291,6 +291,26 @@ def test_status_is_one_screen(master: Master, capsys: pytest.CaptureFixture[str]
     ]
 
 
+def test_status_of_many_workers_is_one_screen_too(
+    master: Master, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool = pool_status("unix:/x", busy=30, idle=34)
+    for worker in pool["workers"]:
+        if worker["request"]:
+            worker["request"]["started_s_ago"] = float(worker["slot"] % 10)
+    pool["workers"][63]["state"] = "starting"
+    master.results["status"] = status_of(pool)
+    assert ctl.run(["status"]) == os.EX_OK
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 32
+    table = next(index for index, line in enumerate(lines) if line.split()[:1] == ["SLOT"])
+    longest = [7, 8, 9, 17, 18, 19, 28, 29]
+    assert [int(line.split()[0]) for line in lines[table + 1 :][: report.SHOWN]] == longest
+    rest = lines[table + 1 + report.SHOWN]
+    assert rest == "  and 56 more, 22 busy, 1 starting, 33 idle: see trac-spawnctl top"
+    assert len(lines) == table + 2 + 2 * report.SHOWN
+
+
 def test_last_deaths_with_traceback_and_without_escapes(
     master: Master, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,7 +44,16 @@ def test_text_says_which_request_it_was(tmp_path: Path) -> None:
     before, during, *traceback = path.read_text().splitlines()
     assert before.endswith(f"[{os.getpid()}] INFO: before")
     assert during.endswith("ERROR: it failed (request an-id)")
-    assert traceback[-1] == "ValueError: no"
+    assert traceback[-1] == "  ValueError: no"
+
+
+def test_what_a_visitor_has_got_into_a_message_looks_like_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    configured(path)
+    log.error("%s", "an application's\ttext\n2026-11-26 12:00:00,000 [1] ERROR: forged\r\x1b[2J\x9b\u2028")
+    first, second = path.read_text().split("\n")[:-1]
+    assert first.endswith("ERROR: an application's\ttext")
+    assert second == "  2026-11-26 12:00:00,000 [1] ERROR: forged\\r\\x1b[2J\\x9b\\u2028"
 
 
 def test_json_is_an_object_a_line(tmp_path: Path) -> None:
@@ -71,7 +80,7 @@ def test_the_journal_gets_priorities(monkeypatch: pytest.MonkeyPatch) -> None:
     formatter = log.handlers[0].formatter
     assert formatter is not None
     record = log.makeRecord("x", logging.ERROR, "f", 1, "one\ntwo", (), None)
-    assert formatter.format(record) == "<3>ERROR: one\n<3>two"
+    assert formatter.format(record) == "<3>ERROR: one\n<3>  two"
 
 
 def test_another_file_is_not_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
