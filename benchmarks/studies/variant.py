@@ -37,5 +37,6 @@ def compare(
         for what, name, best in _FIGURES
     ]
     columns = {other.name: other.title, OURS.name: usual}
-    table = Table(title, columns, rows, other.name)
+    turns = f"{title}: {plan.rounds} turns of a second each"
+    table = Table(turns, columns, rows, other.name)
     return Outcome([table], rounds.raw(), failures=rounds.failures())
