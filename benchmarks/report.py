@@ -71,7 +71,7 @@ def _conditions(results: Results) -> str:
     return (
         f"# {OURS.title} side by side with others\n\n"
         f"{results.date}, `{results.command}`: medians of {plan.rounds} interleaved rounds of "
-        f"{plan.seconds} s a page, {plan.workers} workers each unless it says otherwise, "
+        f"{plan.seconds} s a page unless a table says otherwise, {plan.workers} workers each unless it does, "
         f"{CONNECTIONS} connections, one nginx in front, over Unix sockets where the server has "
         f"them. The ratio is that of {OURS.title}, or of the first column, to the best of the others. "
         f"{machine.processor}, {machine.cpus} CPUs, {machine.memory_bytes / 1e9:.1f} GB, "

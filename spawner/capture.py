@@ -7,6 +7,8 @@ import os
 import selectors
 from typing import Callable
 
+from workers.text import printable
+
 log = logging.getLogger("trac-spawn")
 
 #: One read: a worker that never stops writing must not keep the master from the others.
@@ -75,5 +77,4 @@ class Capture:
     def _say(self, line: bytes) -> None:
         for start in range(0, len(line), LINE_CEILING):
             text = line[start : start + LINE_CEILING].decode("utf-8", "backslashreplace")
-            shown = "".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in text)
-            log.info("%s says: %s", self._describe(), shown)
+            log.info("%s says: %s", self._describe(), printable(text))

@@ -20,6 +20,7 @@ from spawner.values import timeout as parse_timeout
 from spawner.verbs import VERBS, Verb
 from workers.errors import BootError
 from workers.fastcgi.records import RemoteProtocolError
+from workers.text import printable
 
 PROGRAM = "trac-spawnctl"
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
@@ -314,7 +315,7 @@ def carry_out(order: Order) -> int:
             os.EX_PROTOCOL,
         ) from error
     for line in lines:
-        click.echo(report.printable(line))
+        click.echo(printable(line))
     return status
 
 
@@ -341,12 +342,12 @@ def run(arguments: Sequence[str]) -> int:
             sys.stdout.write(answer.decode())
             return error.exit_code
         for line in error.traceback.splitlines():
-            click.echo(report.printable(line), err=True)
+            click.echo(printable(line), err=True)
         return _complain(str(error), error.exit_code)
 
 
 def _complain(message: str, status: int) -> int:
-    click.echo(f"{PROGRAM}: {report.printable(' '.join(message.splitlines()))}", err=True)
+    click.echo(f"{PROGRAM}: {printable(' '.join(message.splitlines()))}", err=True)
     return status
 
 

@@ -7,7 +7,6 @@ import json
 import logging
 import logging.handlers
 import os
-import re
 import sys
 import time
 
@@ -15,12 +14,12 @@ import workers.logs
 from spawner.settings import Settings
 from workers import requestid
 from workers.errors import BootError
+from workers.text import printable
 
 log = logging.getLogger("trac-spawn")
 #: Not waiting: a FIFO that nobody reads would stop the master.
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
 _FORMAT = "%(asctime)s [%(process)d] %(levelname)s: %(message)s"
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 #: syslog(3)'s numbers, for sd-daemon(3).
 _PRIORITIES = {"CRITICAL": 2, "ERROR": 3, "WARNING": 4, "INFO": 6, "DEBUG": 7}
 
@@ -91,15 +90,11 @@ class _Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         lines = super().format(record).split("\n")
-        return "\n  ".join(_CONTROL.sub(_escape, line) for line in lines)
+        return "\n  ".join(map(printable, lines))
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         text = super().formatMessage(record)
         return f"{text} (request {requestid.current})" if requestid.current else text
-
-
-def _escape(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode()
 
 
 class _JournalFormatter(_Formatter):

@@ -99,8 +99,12 @@ def _workers(workers: Sequence[WorkerStatus]) -> Lines:
 
 def _urgency(worker: WorkerStatus) -> tuple[float, bool, int]:
     """The longest request first, and last whoever only waits."""
-    request = worker["request"]
-    return -request["started_s_ago"] if request else 0.0, worker["state"] == "idle", worker["slot"]
+    return -busy_for(worker), worker["state"] == "idle", worker["slot"]
+
+
+def busy_for(worker: WorkerStatus) -> float:
+    """Seconds, negative for one that answers nothing."""
+    return worker["request"]["started_s_ago"] if worker["request"] else -1.0
 
 
 def limits_in_words(pool: PoolStatus) -> list[tuple[str, str]]:
@@ -261,14 +265,6 @@ REPORTS: Mapping[str, Callable[[Any], Lines]] = {
 
 
 # -- pieces --------------------------------------------------------------------------------------
-
-
-def printable(text: str) -> str:
-    """``text`` without what a terminal would obey: a URI in it may have been made for that."""
-    return "".join(
-        char if char == "\t" or char.isprintable() else char.encode("unicode_escape").decode()
-        for char in text
-    )
 
 
 def _one_line(text: str) -> str:

@@ -21,8 +21,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from spawner.report import known, printable, size, span
+from spawner.report import busy_for, known, size, span
 from spawner.status import PoolStatus, Status, WorkerStatus
+from workers.text import printable
 
 #: Of the sparkline: how many steps it remembers.
 REMEMBERED = 60
@@ -38,14 +39,10 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _busy_for(worker: WorkerStatus) -> float:
-    return worker["request"]["started_s_ago"] if worker["request"] else -1.0
-
-
 #: By its name: what comes first.
 SORTS: dict[str, Callable[[WorkerStatus], float]] = {
     "slot": lambda worker: worker["slot"],
-    "time": lambda worker: -_busy_for(worker),
+    "time": lambda worker: -busy_for(worker),
     "requests": lambda worker: -worker["requests"],
     "memory": lambda worker: -(worker["rss"] or 0),
     "age": lambda worker: -worker["age_s"],

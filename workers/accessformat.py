@@ -17,8 +17,6 @@ from typing import Optional, Protocol, cast
 
 from workers.wsgi import NOTHING
 
-#: What may be seen of a text in a line that would be too long, one after another.
-CUTS = (1024, 256, 32)
 COMBINED = '%R - %u [%t] "%m %{full}r %H" %s %b "%{HTTP_REFERER}e" "%{HTTP_USER_AGENT}e"'
 _DATE = "%d/%b/%Y:%H:%M:%S %z"
 _UNSAFE = re.compile(r'[\x00-\x1f"\\\x7f-\U0010ffff]')
@@ -27,9 +25,9 @@ _SECOND = 10**9
 
 
 class Entry:
-    """What is known of a request, at last once it has been answered. Times are in nanoseconds.
+    """What is known of a request, all of it once it has been answered. Times are in nanoseconds.
 
-    A worker has one, and fills it in again and again: to make one costs more than to write the line.
+    A worker has one, and fills it in again and again.
     """
 
     __slots__ = (
@@ -104,7 +102,7 @@ def compile_format(text: str) -> Format:
 
 
 #: What each format's function is made of: one function, since to call another for each value costs more
-#: than all the rest of the line.
+#: than all the rest of the line. Its f-string is put in as a tree, so nothing in a format has to be quoted.
 _LINE = """
 def line(entry, cut=None):
     get, result, begun = entry.params.get, entry.result, entry.begun

@@ -12,7 +12,7 @@ import select
 import time
 from collections.abc import Mapping, Sequence
 
-from workers.accessformat import CUTS, Entry, Format
+from workers.accessformat import Entry, Format
 from workers.logs import put_in_place, take_log_file
 from workers.syslog import Syslog
 
@@ -20,6 +20,8 @@ log = logging.getLogger("trac-spawn")
 
 #: What a line may take: a pipe takes so much whole (pipe(7), PIPE_BUF).
 LINE_CEILING = 4096
+#: A line that is too long is made again with its texts cut to these lengths, one after another.
+CUTS = (1024, 256, 32)
 #: Seconds until it is said again that the log cannot be written.
 COMPLAIN_AGAIN = 60.0
 
@@ -36,32 +38,38 @@ class AccessLog:
         self._line = form.line
         self._suppressed = frozenset(suppressed)
         self._syslog = Syslog(descriptor) if syslog else None
-        self._plain = not suppressed and not syslog
+        self._particular = bool(suppressed or syslog)
         self._complain_again = 0.0
 
     def write(self, entry: Entry) -> None:
         line = self._line(entry)
-        if not self._plain or len(line) > LINE_CEILING:
-            self._consider(entry, line)
+        if self._particular or len(line) > LINE_CEILING:
+            self._write_particular(entry, line)
             return
         try:
             os.write(self.descriptor, line)
-        except OSError as error:
-            self._not_written(line, error)
+        except OSError:
+            self._put(line)
 
-    def _consider(self, entry: Entry, line: bytes) -> None:
-        """What hardly any line needs."""
-        if self._is_suppressed(entry):
-            return
-        if len(line) > LINE_CEILING:
-            line = self._shortened(entry)
+    def _write_particular(self, entry: Entry, line: bytes) -> None:
+        """Where lines are suppressed, or go to syslog, or are too long."""
+        if not self._is_suppressed(entry):
+            self._put(line if len(line) <= LINE_CEILING else self._shortened(entry))
+
+    def _put(self, line: bytes) -> None:
         try:
             if self._syslog is not None:
                 self._syslog.write(line[:-1])
-            else:
-                os.write(self.descriptor, line)
+                return
+            while True:
+                try:
+                    os.write(self.descriptor, line)
+                    return
+                except BlockingIOError:
+                    # Whoever started us may have made a pipe non-blocking; waiting for it is what others do.
+                    select.select([], [self.descriptor], [])
         except OSError as error:
-            self._not_written(line, error)
+            self._complain(error)
 
     def _shortened(self, entry: Entry) -> bytes:
         for cut in CUTS:
@@ -69,17 +77,6 @@ class AccessLog:
             if len(line) <= LINE_CEILING:
                 return line
         return line[: LINE_CEILING - 1] + b"\n"
-
-    def _not_written(self, line: bytes, error: OSError) -> None:
-        if isinstance(error, BlockingIOError) and self._syslog is None:
-            # Whoever started us may have made a pipe non-blocking; waiting for it is what others do.
-            select.select([], [self.descriptor], [])
-            try:
-                os.write(self.descriptor, line)
-                return
-            except OSError as again:
-                error = again
-        self._complain(error)
 
     def take(self, descriptor: int) -> None:
         """From now on write to another file, which has been opened in place of the old one."""

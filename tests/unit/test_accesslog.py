@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,35 @@ def test_a_long_request_makes_no_long_line(form: str, tmp_path: Path) -> None:
     assert len(data) <= LINE_CEILING and data.endswith(b"\n")
     # What stands behind the long texts is still there.
     assert b" 200 34 " in data if form == "combined" else json.loads(data)["status"] == 200
+
+
+def test_a_line_has_the_time_of_the_clock(tmp_path: Path) -> None:
+    earliest = int(time.time())
+    begun = time.monotonic_ns()
+    data = written(tmp_path, "%{%s}t %{%s}T", entry(begun=begun, took=3600 * 10**9))
+    begins, ends = map(int, data.split())
+    assert earliest - 1 <= begins <= time.time() and 3599 <= ends - begins <= 3601
+
+
+def test_a_format_that_is_too_long_by_itself_is_cut(tmp_path: Path) -> None:
+    assert written(tmp_path, "x" * 5000, entry()) == b"x" * (LINE_CEILING - 1) + b"\n"
+
+
+def test_a_full_pipe_that_does_not_block_is_waited_for(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.accesslog.log.propagate", True)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    with open(reading, "rb") as pipe, ThreadPoolExecutor() as readers:
+        read = readers.submit(pipe.read)
+        AccessLog(writing, compile_format("%s")).write(entry())
+        os.close(writing)
+        assert read.result(timeout=20).endswith(b"x200\n")
+    assert not caplog.records
 
 
 def written(tmp_path: Path, form: str, *entries: Entry, suppressed: tuple[str, ...] = ()) -> bytes:

@@ -620,9 +620,3 @@ def test_it_starts_without_what_only_the_master_needs() -> None:
 )  # fmt: skip
 def test_span(seconds: float, text: str) -> None:
     assert report.span(seconds) == text
-
-
-def test_printable() -> None:
-    assert report.printable("caf\xe9\tx \x1b[1m\x7f\x85\u202e\ud800") == (
-        "caf\xe9\tx \\x1b[1m\\x7f\\x85\\u202e\\ud800"
-    )

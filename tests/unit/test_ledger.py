@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
+from workers.accessformat import compile_format
+from workers.accesslog import AccessLog
 from workers.ledger import Ledger, waited
 from workers.scoreboard import Scoreboard
 from workers.wsgi import Result
@@ -20,6 +23,20 @@ def test_a_request_is_counted_with_its_time() -> None:
     found = slot.snapshot()
     assert (found.last_duration, found.last_status, found.sent) == (took, 302, 11)
     assert [kind for kind in found.counters.answers() if kind[2]] == [("POST", "3xx", 1)]
+
+
+def test_a_line_is_written_with_what_is_known_of_the_request(tmp_path: Path) -> None:
+    with open(tmp_path / "access", "ab") as file:
+        log = AccessLog(file.fileno(), compile_format("%m %s %b %i %n %w %{user}C %{system}C %M"))
+        ledger = Ledger(Scoreboard(1).slot(1), log, "trac", 7)
+        ledger.begin({"REQUEST_METHOD": "POST", "UNIQUE_ID": "an-id"})
+        end = time.process_time() + 0.05
+        while time.process_time() < end:
+            pass
+        ledger.end(Result(302, 11, True))
+    *words, user, system, memory = (tmp_path / "access").read_text().split()
+    assert words == ["POST", "302", "11", "an-id", "trac", "7"]
+    assert float(user) + float(system) > 0 and int(memory) > 0
 
 
 def test_memory_is_looked_at_now_and_then() -> None:
