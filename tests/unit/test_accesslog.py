@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import re
+import select
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,16 +61,21 @@ def test_a_full_pipe_that_does_not_block_is_waited_for(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.accesslog.log.propagate", True)
+    waits = threading.Event()
+    select_ = select.select
+    monkeypatch.setattr("workers.accesslog.select.select", lambda *ends: (waits.set(), select_(*ends)))
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with contextlib.suppress(BlockingIOError):
         while True:
             os.write(writing, b"x" * 4096)
-    with open(reading, "rb") as pipe, ThreadPoolExecutor() as readers:
-        read = readers.submit(pipe.read)
-        AccessLog(writing, compile_format("%s")).write(entry())
-        os.close(writing)
-        assert read.result(timeout=20).endswith(b"x200\n")
+    with open(reading, "rb") as pipe, ThreadPoolExecutor() as others:
+        with open(writing, "wb", buffering=0):
+            writes = others.submit(AccessLog(writing, compile_format("%s")).write, entry())
+            assert waits.wait(20) and not writes.done()
+            pipe.read(4096)
+            writes.result(timeout=20)
+        assert pipe.read().endswith(b"x200\n")
     assert not caplog.records
 
 
